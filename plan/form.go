@@ -1,0 +1,145 @@
+package plan
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+//go:embed forms.tsv
+var formsTSV string
+
+//go:embed holes.tsv
+var holesTSV string
+
+// A Set says when a form is played.
+type Set string
+
+// The sets of forms.
+const (
+	Core  Set = "core"  // the few that find every hole seen so far; --quick plays no others
+	Full  Set = "full"  // the rest of the battery
+	Owner Set = "owner" // touches a mailbox of the target's: only for who owns it
+	Login Set = "login" // tries a guessable login: only on request
+)
+
+// A Form is one trick of a probe: an envelope that must be refused, and how
+// it is played. Sender and Recipient are templates; see Facts.
+type Form struct {
+	ID        string
+	Set       Set
+	Sender    Template // what stands between the brackets of MAIL FROM; "" is the null path
+	Recipient Template // the same of RCPT TO
+	Move      Move
+	Hole      string // key of the table of holes
+	Source    string // where the trick is described
+}
+
+// A Move is what happens on the wire besides MAIL, RCPT and DATA: a name,
+// which package probe knows, and its argument, which may be a template.
+type Move struct {
+	Name string // "" is no move
+	Arg  Template
+}
+
+// Forms returns all forms, in the order in which they are played. The table
+// is part of the program; a fault in it is a broken build, found by its test.
+var Forms = sync.OnceValue(func() []Form {
+	forms, err := parseForms("forms.tsv", formsTSV)
+	if err != nil {
+		panic(err)
+	}
+	return forms
+})
+
+// Find returns the form with that id.
+func Find(id string) (Form, bool) {
+	for _, f := range Forms() {
+		if f.ID == id {
+			return f, true
+		}
+	}
+	return Form{}, false
+}
+
+// Why returns one sentence that says what a hole is.
+func Why(hole string) string { return holes()[hole] }
+
+var holes = sync.OnceValue(func() map[string]string {
+	table := map[string]string{}
+	for _, row := range rows(holesTSV) {
+		if len(row.cells) == 2 {
+			table[row.cells[0]] = row.cells[1]
+		}
+	}
+	return table
+})
+
+type row struct {
+	line  int
+	cells []string
+}
+
+// rows splits a table: one line an entry, cells between tabs, # for comments.
+func rows(text string) []row {
+	var all []row
+	for i, line := range strings.Split(text, "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		all = append(all, row{line: i + 1, cells: strings.Split(line, "\t")})
+	}
+	return all
+}
+
+func parseForms(file, text string) ([]Form, error) {
+	var forms []Form
+	seen := map[string]bool{}
+	for _, r := range rows(text) {
+		f, err := parseForm(r.cells)
+		if err == nil && seen[f.ID] {
+			err = fmt.Errorf("form %q stands twice", f.ID)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", file, r.line, err)
+		}
+		seen[f.ID] = true
+		forms = append(forms, f)
+	}
+	return forms, nil
+}
+
+func parseForm(cells []string) (Form, error) {
+	if len(cells) != 7 {
+		return Form{}, fmt.Errorf("%d cells; a form has 7: id, set, sender, recipient, move, hole, source", len(cells))
+	}
+	f := Form{ID: cells[0], Set: Set(cells[1]), Hole: cells[5], Source: cells[6]}
+	switch f.Set {
+	case Core, Full, Owner, Login:
+	default:
+		return Form{}, fmt.Errorf("unknown set %q; the sets are core, full, owner, login", cells[1])
+	}
+	if f.ID == "" || f.Source == "" {
+		return Form{}, fmt.Errorf("a form needs an id and a source")
+	}
+	if Why(f.Hole) == "" {
+		return Form{}, fmt.Errorf("unknown hole %q; add it to holes.tsv", f.Hole)
+	}
+	name, arg, _ := strings.Cut(cells[4], " ")
+	if name == "-" {
+		name = ""
+	}
+	f.Move.Name = name
+	for _, t := range []struct {
+		to   *Template
+		text string
+	}{{&f.Sender, cells[2]}, {&f.Recipient, cells[3]}, {&f.Move.Arg, arg}} {
+		parsed, err := parseTemplate(t.text)
+		if err != nil {
+			return Form{}, err
+		}
+		*t.to = parsed
+	}
+	return f, nil
+}

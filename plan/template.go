@@ -1,0 +1,148 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"postern/mail"
+)
+
+// A Template is the text of a path or of a move's argument with placeholders
+// in braces. Forms are malformed on purpose, so what a Template expands to is
+// bytes for the wire and not an address.
+type Template struct {
+	parts  []part
+	params string // ESMTP parameters, a template of its own, after " || "
+}
+
+type part struct {
+	text string // literal, or the name of a placeholder
+	name bool
+}
+
+// The placeholders and what is missing when a target has no such fact.
+var placeholders = map[string]string{
+	"x":       "a collector (--collector DOMAIN)",
+	"tu":      "a collector (--collector DOMAIN)",
+	"td":      "a collector (--collector DOMAIN)",
+	"tdupper": "a collector (--collector DOMAIN)",
+	"tdwide":  "a collector (--collector DOMAIN)",
+	"cip":     "the address of the collector (--collector-listen ADDR:PORT)",
+	"host":    "the target's own name (--host NAME)",
+	"dom":     "a domain that the target serves (--domain NAME)",
+	"local":   "a mailbox that the target serves (--recipient ADDRESS)",
+	"rd":      "a domain that the target relays for (--relay-domain NAME)",
+	"mxd":     "a zone of our own that lists the target as an MX (--zone NAME)",
+	"ip":      "the target's address",
+	"addr":    "the target's address",
+}
+
+var escapes = strings.NewReplacer(`\\`, `\`, `\t`, "\t", `\n`, "\n", `\r`, "\r", `\0`, "\x00", `\s`, " ")
+
+func parseTemplate(cell string) (Template, error) {
+	text, params, _ := strings.Cut(cell, " || ")
+	t := Template{params: params}
+	for text != "" {
+		literal, rest, ok := strings.Cut(text, "{")
+		if literal != "" {
+			t.parts = append(t.parts, part{text: escapes.Replace(literal)})
+		}
+		if !ok {
+			break
+		}
+		name, rest, ok := strings.Cut(rest, "}")
+		if _, known := placeholders[name]; !ok || !known {
+			return Template{}, fmt.Errorf("unknown placeholder {%s in %q", name, cell)
+		}
+		t.parts = append(t.parts, part{text: name, name: true})
+		text = rest
+	}
+	return t, nil
+}
+
+// Facts are what is known of a target and of the collector; each may be
+// missing, and a form that needs it is then untested with that reason.
+type Facts struct {
+	Addr        netip.Addr       // the tested address
+	Host        mail.Domain      // the target's own name: banner, PTR or the name given
+	Domain      mail.Domain      // a domain that it serves
+	Local       mail.Address     // a mailbox that it serves
+	RelayDomain mail.Domain      // a domain for which it is a backup or a gateway
+	Backup      mail.Domain      // a name in our zone that lists the target as the second MX
+	Collector   mail.Domain      // mail for it reaches us
+	CollectorIP netip.Addr       // where it arrives
+	Sender      mail.ReversePath // the neutral sender; zero: the token at the collector's domain
+}
+
+// An Envelope is a form expanded for one target and one token: the bytes that
+// stand between the brackets of MAIL and RCPT, and their parameters.
+type Envelope struct {
+	Sender          string
+	SenderParams    string
+	Recipient       string
+	RecipientParams string
+	MoveArg         string
+}
+
+// Expand fills a form's templates. What is missing is returned in words for a
+// person, each once; the envelope is then of no use.
+func (f Form) Expand(facts Facts, token Token, recipient mail.Address) (Envelope, []string) {
+	values := facts.values(token, recipient)
+	var missing []string
+	fill := func(t Template) (string, string) {
+		text := t.expand(values, &missing)
+		params, err := parseTemplate(t.params)
+		if err != nil {
+			missing = append(missing, err.Error()) // forms_test expands every form: cannot happen
+		}
+		return text, params.expand(values, &missing)
+	}
+	var e Envelope
+	e.Sender, e.SenderParams = fill(f.Sender)
+	e.Recipient, e.RecipientParams = fill(f.Recipient)
+	e.MoveArg, _ = fill(f.Move.Arg)
+	return e, missing
+}
+
+func (t Template) expand(values map[string]string, missing *[]string) string {
+	var b strings.Builder
+	for _, p := range t.parts {
+		if !p.name {
+			b.WriteString(p.text)
+			continue
+		}
+		value := values[p.text]
+		if value == "" && !slices.Contains(*missing, placeholders[p.text]) {
+			*missing = append(*missing, placeholders[p.text])
+		}
+		b.WriteString(value)
+	}
+	return b.String()
+}
+
+func (f Facts) values(token Token, recipient mail.Address) map[string]string {
+	v := map[string]string{
+		"host": f.Host.String(), "dom": f.Domain.String(), "rd": f.RelayDomain.String(),
+		"mxd": f.Backup.String(), "local": f.Local.String(),
+		"ip": mail.LiteralDomain(f.Addr).String(), "cip": mail.LiteralDomain(f.CollectorIP).String(),
+	}
+	if f.Addr.IsValid() {
+		v["addr"] = f.Addr.String()
+	}
+	if recipient.IsZero() {
+		return v
+	}
+	domain := recipient.Domain().String()
+	v["tu"], v["td"] = recipient.Local(), domain
+	v["tdupper"] = strings.ToUpper(domain)
+	v["tdwide"] = strings.ReplaceAll(domain, ".", "\u3002")
+	// The neutral sender is another address than the recipient, so that "plain"
+	// is mail between two strangers; a notice to it still names the form.
+	v["x"] = strings.Replace(recipient.String(), string(token), "s-"+string(token), 1)
+	if !f.Sender.IsZero() {
+		v["x"] = f.Sender.Address().String()
+	}
+	return v
+}
