@@ -1,0 +1,198 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"postern/mail"
+	"postern/smtp"
+	"postern/verdict"
+)
+
+// Play runs forms without a move of their own, one after the other, in this
+// session. Where the server offers PIPELINING (RFC 2920) it first asks all of
+// them in one go, MAIL, RCPT and RSET, and then plays those whose recipient was
+// accepted to the end of a message. It returns one exchange for each play
+// that was decided; when the session ends early the list is short, and the
+// error says why. The play behind the last exchange is then the one that the
+// server would not answer.
+func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
+	if !v.Offers("PIPELINING") {
+		return v.lockstep(ctx, plays)
+	}
+	asked, err := v.ask(ctx, plays)
+	if err != nil {
+		return asked, err
+	}
+	for i := range asked {
+		if asked[i].Outcome != verdict.Taken {
+			continue
+		}
+		if asked[i], err = v.transact(ctx, plays[i]); err != nil {
+			return asked[:i], err // those behind were asked, not played: they come again
+		}
+	}
+	return asked, nil
+}
+
+func (v *Visit) lockstep(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
+	var done []verdict.Exchange
+	for _, p := range plays {
+		x, err := v.transact(ctx, p)
+		if err != nil {
+			return done, err
+		}
+		done = append(done, x)
+	}
+	return done, nil
+}
+
+// ask sends MAIL, RCPT, RSET for every play at once. An exchange that is
+// Taken has only had its recipient accepted so far.
+func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
+	var b strings.Builder
+	for _, p := range plays {
+		b.WriteString(v.mailLine(p) + v.rcptLine(p) + "RSET\r\n")
+	}
+	if err := v.raw.Write(ctx, []byte(b.String())); err != nil {
+		return nil, err
+	}
+	var done []verdict.Exchange
+	for _, p := range plays {
+		from, err := v.expect(ctx)
+		if err != nil {
+			return done, err
+		}
+		to, err := v.expect(ctx)
+		if err != nil {
+			return done, err
+		}
+		if _, err := v.expect(ctx); err != nil {
+			return done, err
+		}
+		stage, r := verdict.AtRcpt, to
+		if !from.Positive() {
+			stage, r = verdict.AtMail, from
+		}
+		done = append(done, v.exchange(p, stage, r))
+	}
+	return done, nil
+}
+
+// transact plays one form in lockstep, to the end of the message when the
+// server lets it. The error is that of the connection; a refusal is none.
+func (v *Visit) transact(ctx context.Context, p Play) (verdict.Exchange, error) {
+	if x, done, err := v.envelope(ctx, p); done || err != nil {
+		return x, err
+	}
+	return v.data(ctx, p)
+}
+
+// refused ends a transaction that the server refused.
+func (v *Visit) refused(ctx context.Context, p Play, stage verdict.Stage, r mail.Reply) (verdict.Exchange, error) {
+	x := v.exchange(p, stage, r)
+	if _, err := v.commandRaw(ctx, "RSET\r\n"); err != nil && !ended(err) {
+		return verdict.Exchange{}, err
+	}
+	return x, nil
+}
+
+// data sends DATA and the message of the play.
+func (v *Visit) data(ctx context.Context, p Play) (verdict.Exchange, error) {
+	r, err := v.commandRaw(ctx, "DATA\r\n")
+	if err != nil {
+		return verdict.Exchange{}, err
+	}
+	if r.Code != 354 {
+		return v.refused(ctx, p, verdict.AtData, r)
+	}
+	if r, err = v.commandRaw(ctx, p.Message.String()+".\r\n"); err != nil {
+		return verdict.Exchange{}, err
+	}
+	return v.exchange(p, verdict.AtMessage, r), nil
+}
+
+// Ask asks with RCPT for recipients that never get a message: the controls.
+func (v *Visit) Ask(ctx context.Context, sender string, controls []verdict.Asked) ([]verdict.Asked, error) {
+	var done []verdict.Asked
+	for _, a := range controls {
+		r, err := v.commandRaw(ctx, "MAIL FROM:<"+sender+">\r\n")
+		if err != nil {
+			return done, err
+		}
+		a.AtMail = !r.Positive()
+		if r.Positive() {
+			if r, err = v.commandRaw(ctx, "RCPT TO:<"+a.Recipient+">\r\n"); err != nil {
+				return done, err
+			}
+		}
+		a.Reply = r
+		done = append(done, a)
+		if _, err := v.commandRaw(ctx, "RSET\r\n"); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func (v *Visit) exchange(p Play, stage verdict.Stage, r mail.Reply) verdict.Exchange {
+	v.served++
+	x := verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Stage: stage, Reply: r, At: time.Now(), Tries: 1, Transcript: v.record}
+	switch {
+	case r.Positive():
+		x.Outcome = verdict.Taken
+	case r.Transient():
+		x.Outcome = verdict.Deferred
+	default:
+		x.Outcome = verdict.Denied
+	}
+	return x
+}
+
+func (v *Visit) mailLine(p Play) string {
+	params := p.Envelope.SenderParams
+	if params == "SMTPUTF8" && !v.Offers("SMTPUTF8") {
+		params = "" // sent all the same: a server that does not know the extension may still decode
+	}
+	return "MAIL FROM:<" + p.Envelope.Sender + ">" + prefixed(params) + "\r\n"
+}
+
+func (v *Visit) rcptLine(p Play) string {
+	return "RCPT TO:<" + p.Envelope.Recipient + ">" + prefixed(p.Envelope.RecipientParams) + "\r\n"
+}
+
+func prefixed(params string) string {
+	if params == "" {
+		return ""
+	}
+	return " " + params
+}
+
+func (v *Visit) commandRaw(ctx context.Context, text string) (mail.Reply, error) {
+	if err := v.raw.Write(ctx, []byte(text)); err != nil {
+		return mail.Reply{}, err
+	}
+	return v.expect(ctx)
+}
+
+// A ClosingError is a 421: the server ends the session, and what it answered
+// is no answer to the command (RFC 5321 section 3.8).
+type ClosingError struct{ Reply mail.Reply }
+
+func (e *ClosingError) Error() string { return "the server ended the session: " + e.Reply.String() }
+
+func (v *Visit) expect(ctx context.Context) (mail.Reply, error) {
+	r, err := v.reply(ctx)
+	if err == nil && r.Code == 421 {
+		return r, &ClosingError{Reply: r}
+	}
+	return r, err
+}
+
+// ended reports whether the server ended the session, with or without a word.
+func ended(err error) bool {
+	var closing *ClosingError
+	return errors.As(err, &closing) || errors.Is(err, smtp.ErrClosed)
+}

@@ -1,0 +1,96 @@
+package verdict
+
+import (
+	"net/netip"
+	"time"
+
+	"postern/mail"
+	"postern/plan"
+	"postern/transcript"
+)
+
+// A Stage is how far a form came before it was decided.
+type Stage string
+
+// The stages, in the order of a session.
+const (
+	AtConnect Stage = "connect"
+	AtBanner  Stage = "banner"
+	AtHello   Stage = "hello"
+	AtMove    Stage = "move" // XCLIENT, STARTTLS, AUTH or another move of the form
+	AtMail    Stage = "mail"
+	AtRcpt    Stage = "rcpt"
+	AtData    Stage = "data"    // the answer to DATA
+	AtMessage Stage = "message" // the answer to the end of the message
+)
+
+// An Outcome is what the server said to a form.
+type Outcome string
+
+// The outcomes. NotOffered is a refusal of its own kind: the form needs
+// something that the server does not have, such as XCLIENT, so the hole that
+// it looks for cannot be there.
+const (
+	Taken      Outcome = "taken"       // 2xx to the end of the message
+	Denied     Outcome = "denied"      // 5xx
+	Deferred   Outcome = "deferred"    // 4xx
+	Dropped    Outcome = "dropped"     // closed the connection instead of an answer
+	Silent     Outcome = "silent"      // no answer in time
+	NotOffered Outcome = "not offered" // the move does not exist on this server
+	NotRun     Outcome = "not run"     // see Exchange.Why
+)
+
+// An Exchange is one form played against one port of one address.
+type Exchange struct {
+	Form       plan.Form
+	Envelope   plan.Envelope
+	Token      plan.Token
+	Stage      Stage
+	Outcome    Outcome
+	Reply      mail.Reply // the reply that decided, zero when there was none
+	Why        string     // of NotRun: what was missing or what stopped us
+	Needs      bool       // of NotRun: a fact or a permission is missing, nothing stopped us
+	Tries      int        // how often the form was played
+	At         time.Time  // of the deciding reply
+	Transcript *transcript.Transcript
+}
+
+// A Control is a recipient that tells what the server does with its own mail;
+// it is asked with RCPT and never gets a message.
+type Control string
+
+// The controls.
+const (
+	KnownRecipient   Control = "local-control" // must be accepted, or all refusals may mean only us
+	UnknownRecipient Control = "local-unknown" // tells a catch-all and a server that bounces later
+)
+
+// An Asked is the answer to one control.
+type Asked struct {
+	Control   Control
+	Recipient string
+	Reply     mail.Reply // of RCPT, or of MAIL when that was refused
+	AtMail    bool       // the sender was refused before the recipient was named
+}
+
+// A Session is what a server says of itself before the first envelope.
+type Session struct {
+	Banner     mail.Reply
+	Hello      mail.Reply
+	Extensions map[string]string // EHLO keywords in upper case and their parameters
+	TLS        string            // version and cipher suite, "" of plain text
+}
+
+// Evidence is all that one port of one address gave.
+type Evidence struct {
+	Addr      netip.AddrPort // X, the tested address
+	From      netip.Addr     // T, our own address as the socket has it
+	Session   Session
+	NotTested string // why there is no evidence: refused, no SMTP; "" otherwise
+	Asked     []Asked
+	Exchanges []Exchange
+	Arrivals  []Arrival     // those that hold a token of the exchanges
+	Blind     string        // why arrivals could not be seen, "" when they could
+	Waited    time.Duration // how long arrivals were waited for after the last acceptance
+	Until     time.Time     // until when late arrivals are recognised
+}
