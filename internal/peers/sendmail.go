@@ -1,0 +1,69 @@
+package peers
+
+import "strings"
+
+// sendmail makes a sendmail.cf from Debian's sendmail.mc with its features, listening to the
+// world. Debian's throttles stay on: greet_pause, the connection rate, ratecontrol and conncontrol
+// over the access map it ships. It ships 192.0.2/24 as one of the networks that are refused
+// outright, which is our tester's, so that line alone goes.
+func sendmail(features string, access ...string) func() setup {
+	return func() setup {
+		return setup{
+			root: "sendmail",
+			files: map[string]string{
+				"etc/mail/features.m4":      features + "\n",
+				"etc/mail/local-host-names": "victim.example\nmx.victim.example\nlocalhost\n",
+				"etc/mail/access.own":       strings.Join(access, "\n") + "\n",
+				"etc/mail/trusted-users":    "",
+			},
+			start: `
+mkdir -p /etc/mail/m4 /var/spool/mqueue /var/spool/mqueue-client /var/lib/sendmail /run/sendmail/mta /var/mail /etc/mail/smrsh
+: >/etc/mail/m4/dialup.m4 && : >/etc/mail/m4/provider.m4
+chown smmta:smmsp /var/spool/mqueue /run/sendmail/mta
+chgrp mail /var/mail && chmod 2775 /var/mail
+cd /etc/mail
+# What the installer says to edit for listening to the world, and our features before the mailers.
+awk -v own=features.m4 '
+	/MSP-v4/ { next }
+	/^DAEMON_OPTIONS/ { sub(/, Addr=127.0.0.1/, "") }
+	/^dnl DAEMON_OPTIONS.*MTA-v6/ { sub(/^dnl /, ""); sub(/, Addr=::1/, "") }
+	/^MAILER_DEFINITIONS/ { while ((getline line <own) > 0) print line }
+	{ print }' /usr/share/sendmail/cf/debian/sendmail.mc >sendmail.mc
+grep -v '192\.0\.2' /usr/share/sendmail/examples/db/access >access || true
+cat access.own >>access
+m4 sendmail.mc >sendmail.cf
+mta=/usr/libexec/sendmail/sendmail
+makemap hash access <access
+$mta -bi -C /etc/mail/sendmail.cf >/dev/null
+$mta -bd -q1m -C /etc/mail/sendmail.cf
+`,
+			ports: []string{"25"},
+		}
+	}
+}
+
+var sendmailCases = []Case{
+	{
+		Server: "sendmail", Config: "closed", What: "Debian's sendmail.mc with its throttles, listening to the world",
+		Want: "closed", Family: "4", Knock: plain, setup: sendmail(""),
+	},
+	{
+		Server: "sendmail", Config: "promiscuous", What: "FEATURE(promiscuous_relay)",
+		Want: "open", Hole: "plain", Family: "4", Knock: plain, setup: sendmail("FEATURE(`promiscuous_relay')dnl"),
+	},
+	{
+		Server: "sendmail", Config: "relay-local-from", What: "FEATURE(relay_local_from)",
+		Want: "open", Hole: "local-sender host-sender ip-sender local-sender-unknown bare-sender", Family: "4", Knock: localSender,
+		setup: sendmail("FEATURE(`relay_local_from')dnl"),
+	},
+	{
+		Server: "sendmail", Config: "relay-based-on-mx", What: "FEATURE(relay_based_on_MX)",
+		Want: "open", Hole: "backup-mx", Family: "4", Knock: backupMX,
+		setup: sendmail("FEATURE(`relay_based_on_MX')dnl"),
+	},
+	{
+		Server: "sendmail", Config: "loose-relay-check", What: "FEATURE(loose_relay_check), relaying for " + Partner,
+		Want: "open", Hole: "relaydom-pct", Family: "4", Knock: secondHop,
+		setup: sendmail("FEATURE(`loose_relay_check')dnl", "To:"+Partner+"\tRELAY"),
+	},
+}
