@@ -1,0 +1,274 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"postern/plan"
+	"postern/probe"
+	"postern/transcript"
+	"postern/verdict"
+)
+
+const (
+	// perSession is how many forms one session plays at first. Postfix slows
+	// down after 10 errors and hangs up after 20, Exim after 3 syntax errors or
+	// 10 commands that carry no mail; whoever hangs up earlier teaches us.
+	perSession = 8
+	// patience bounds a port's whole battery, pauses included: it ends even
+	// when a server answers every command just in time.
+	patience = 15 * time.Minute
+)
+
+// A battery plays a list of forms against one port: in as few sessions as the
+// server bears, a few of them side by side, again when it was put off.
+type battery struct {
+	smtp     probe.SMTP
+	pace     *pace
+	sessions int
+	progress func(verdict.Exchange)
+	paused   func(d time.Duration, why string)
+
+	mu        sync.Mutex
+	todo      []probe.Play
+	perVisit  int
+	done      map[string]verdict.Exchange // by form
+	failures  map[string]int              // sessions that ended at a form, by form
+	turnedOff int                         // sessions in a row that did not come to be
+	lastWhy   string
+}
+
+func newBattery(s probe.SMTP, p *pace, sessions int) *battery {
+	return &battery{
+		smtp: s, pace: p, sessions: sessions, perVisit: perSession,
+		done: map[string]verdict.Exchange{}, failures: map[string]int{},
+		progress: func(verdict.Exchange) {}, paused: func(time.Duration, string) {},
+	}
+}
+
+// play plays all of plays and records their exchanges. It returns when each
+// is decided or nothing more can be learned.
+func (b *battery) play(ctx context.Context, plays []probe.Play) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	b.mu.Lock()
+	b.todo, b.turnedOff = plays, 0
+	b.mu.Unlock()
+	var wg sync.WaitGroup
+	for range min(b.sessions, len(plays)) {
+		wg.Go(func() { b.work(ctx) })
+	}
+	wg.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ctx.Err() == nil && b.turnedOff < maxTurnedOff {
+		return // what is left was handed back by a session that outlived the workers
+	}
+	for _, p := range b.todo {
+		b.record(verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Outcome: verdict.NotRun, Why: b.whyNot(ctx)})
+	}
+	b.todo = nil
+}
+
+var errPatience = errors.New("the server took longer than 15 minutes for its battery")
+
+// maxTurnedOff is after how many sessions in a row that did not come to be
+// the rest of the battery is given up; the pauses between them add up to
+// more than two minutes.
+const maxTurnedOff = 8
+
+func (b *battery) whyNot(ctx context.Context) string {
+	if err := context.Cause(ctx); err != nil {
+		return err.Error()
+	}
+	return "the server turns us away: " + b.lastWhy
+}
+
+func (b *battery) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		batch := b.take()
+		if len(batch) == 0 {
+			return
+		}
+		if err := b.pace.wait(ctx); err != nil {
+			b.giveBack(batch)
+			return
+		}
+		if !probe.Shared(batch[0].Form.Move.Name) {
+			b.alone(ctx, batch[0])
+			continue
+		}
+		v, err := b.smtp.Open(ctx, &transcript.Transcript{})
+		if err != nil || !v.Session.Banner.Positive() || !v.Session.Hello.Positive() {
+			why := "no answer"
+			switch {
+			case err != nil:
+				why = err.Error()
+			case !v.Session.Banner.Positive():
+				why = v.Session.Banner.String()
+			default:
+				why = v.Session.Hello.String()
+			}
+			if v != nil && err == nil {
+				v.Close()
+			}
+			b.giveBack(batch)
+			if !b.refused(why) {
+				return
+			}
+			continue
+		}
+		b.visit(ctx, v, batch)
+		v.Close()
+	}
+}
+
+// leftover returns what a session handed back while nobody was at work.
+func (b *battery) leftover() []probe.Play {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.todo
+}
+
+// take returns the plays of the next session: a few that share one, or a
+// single one that needs its own.
+func (b *battery) take() []probe.Play {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.todo) == 0 || b.turnedOff >= maxTurnedOff {
+		return nil
+	}
+	n := 1
+	if first := b.todo[0]; probe.Shared(first.Form.Move.Name) && b.failures[first.Form.ID] == 0 {
+		for n < len(b.todo) && n < b.perVisit && b.fits(first, b.todo[n]) {
+			n++
+		}
+	}
+	batch := slices.Clone(b.todo[:n])
+	b.todo = slices.Clone(b.todo[n:])
+	return batch
+}
+
+// fits reports whether two plays may share a session: neither has ended one,
+// and both are pipelined or neither is.
+func (b *battery) fits(first, p probe.Play) bool {
+	return probe.Shared(p.Form.Move.Name) && b.failures[p.Form.ID] == 0 &&
+		(first.Form.Move.Name == "") == (p.Form.Move.Name == "")
+}
+
+func (b *battery) giveBack(batch []probe.Play) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.todo = append(slices.Clone(batch), b.todo...)
+}
+
+// refused is told of a session that did not come to be; it reports whether to
+// go on.
+func (b *battery) refused(why string) bool {
+	d := b.pace.refused()
+	b.mu.Lock()
+	b.turnedOff++
+	b.lastWhy = why
+	goOn := b.turnedOff < maxTurnedOff
+	b.mu.Unlock()
+	if goOn {
+		b.paused(d, why)
+	}
+	return goOn
+}
+
+// visit plays a batch in a session that is open. When the session ends early,
+// what was not answered goes back; the form at which it ended comes again in
+// a session of its own, and when that too ends there, that is its answer.
+func (b *battery) visit(ctx context.Context, v *probe.Visit, batch []probe.Play) {
+	played, err := v.Play(ctx, batch)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, x := range played {
+		b.record(x)
+	}
+	if len(played) > 0 {
+		b.turnedOff = 0
+		b.pace.served()
+	}
+	if err == nil {
+		return
+	}
+	rest := batch[len(played):]
+	if len(rest) == 0 {
+		return
+	}
+	if len(played) > 0 {
+		b.perVisit = min(b.perVisit, len(played))
+	} else {
+		b.lost(v, rest[0], err)
+		rest = rest[1:]
+	}
+	b.todo = append(slices.Clone(rest), b.todo...)
+}
+
+// lost is told of a form with which a session began and ended: it is played
+// once more, alone, and then what happened is the server's answer.
+func (b *battery) lost(v *probe.Visit, p probe.Play, err error) {
+	b.failures[p.Form.ID]++
+	if b.failures[p.Form.ID] < 2 {
+		b.todo = append([]probe.Play{p}, b.todo...)
+		return
+	}
+	b.record(v.Lost(p, err))
+}
+
+func (b *battery) alone(ctx context.Context, p probe.Play) {
+	x, err := b.smtp.PlayAlone(ctx, p)
+	if err != nil {
+		b.giveBack([]probe.Play{p})
+		b.refused(err.Error())
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.turnedOff = 0
+	b.record(x)
+}
+
+// record keeps the exchange; of a form played again, the later one counts.
+func (b *battery) record(x verdict.Exchange) {
+	x.Tries += b.done[x.Form.ID].Tries
+	b.done[x.Form.ID] = x
+	b.progress(x)
+}
+
+// retryDelays are the pauses before what was put off is played again with the
+// same envelope, as greylisting asks (RFC 6647 section 5). They are cut off
+// where the caller's patience ends.
+var retryDelays = []time.Duration{3 * time.Second, 7 * time.Second, 20 * time.Second, time.Minute, 4 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute}
+
+// putOff returns the plays whose exchange may come out otherwise later.
+func (b *battery) putOff(plays []probe.Play, firm func(verdict.Exchange) bool) []probe.Play {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var again []probe.Play
+	for _, p := range plays {
+		x, ok := b.done[p.Form.ID]
+		if ok && x.Outcome == verdict.Deferred && !firm(x) {
+			again = append(again, p)
+		}
+	}
+	return again
+}
+
+// exchanges returns what was played, in the order of the plan.
+func (b *battery) exchanges(order []plan.Form) []verdict.Exchange {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []verdict.Exchange
+	for _, f := range order {
+		if x, ok := b.done[f.ID]; ok {
+			all = append(all, x)
+		}
+	}
+	return all
+}

@@ -1,0 +1,119 @@
+package check
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"postern/mail"
+	"postern/plan"
+	"postern/verdict"
+)
+
+// A Collector is where proof arrives. Package collect has three.
+type Collector interface {
+	Domain() string
+	Tokens(ctx context.Context, n int, ttl time.Duration) ([]plan.Token, error)
+	Recipient(t plan.Token) mail.Address
+	// Arrivals blocks until something newer than after exists or ctx ends.
+	Arrivals(ctx context.Context, after uint64) (list []verdict.Arrival, next uint64, err error)
+	// Preflight says what arrivals cannot be seen, and why.
+	Preflight(ctx context.Context) error
+}
+
+// A Resolver finds the addresses of a target.
+type Resolver interface {
+	Addresses(ctx context.Context, name string) ([]netip.Addr, error)
+	Exchangers(ctx context.Context, domain string) ([]string, error) // the hosts of its MX records, best first
+	Names(ctx context.Context, a netip.Addr) ([]string, error)       // PTR
+}
+
+// Options say how to check. The zero value works, but sees no arrivals and
+// resolves no names.
+type Options struct {
+	Collector Collector
+	Blind     string // why arrivals cannot be seen, where the caller knows; "": Begin finds out
+	Resolver  Resolver
+	// Backup names the domain in our zone that lists an address as the second
+	// MX; nil when there is no zone.
+	Backup      func(netip.Addr) mail.Domain
+	CollectorIP netip.Addr // for the form that sends to our address literal
+	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
+
+	Ports       []uint16
+	Families    []int // 4, 6; none: both
+	Forms       []string
+	Quick       bool   // the core and the controls alone
+	TryLogins   bool   // also try three guessable logins
+	Owned       bool   // the caller says that the targets are theirs
+	ProofSecret []byte // makes the TXT records that prove it; see ProofText
+	Helo        string
+	From        mail.ReversePath // instead of the token's own address
+	Host        mail.Domain      // the target's name for itself, when known
+	Domain      mail.Domain      // a domain that it serves
+	Recipient   mail.Address     // a mailbox that it serves
+	RelayDomain mail.Domain      // a domain that it relays for
+
+	Wait     time.Duration // for arrivals after the last acceptance, and for a server that puts us off
+	Timeout  time.Duration // for one reply
+	Pace     time.Duration // between sessions with a target that is not on a local network
+	Sessions int           // side by side with one target
+	Note     string        // contact, in the message
+
+	Progress func(Event)
+}
+
+// Defaults of Options.
+const (
+	DefaultWait     = 2 * time.Minute
+	DefaultPace     = time.Second        // one session a second is less than any mail server's own limit
+	DefaultSessions = 3                  // Postfix counts 50 of one client, small servers 3 to 5
+	tokenLife       = 5 * 24 * time.Hour // RFC 5321 section 4.5.4.1: a queue gives up after 4 to 5 days
+)
+
+func (o Options) withDefaults() Options {
+	if o.Wait == 0 {
+		o.Wait = DefaultWait
+	}
+	if o.Sessions == 0 {
+		o.Sessions = DefaultSessions
+	}
+	if o.Helo == "" {
+		o.Helo = "postern-check.invalid"
+	}
+	if o.Dial == nil {
+		d := &net.Dialer{Timeout: 20 * time.Second}
+		o.Dial = d.DialContext
+	}
+	if o.Progress == nil {
+		o.Progress = func(Event) {}
+	}
+	return o
+}
+
+// An Event is one step of a running check, for a live display. Events of
+// several ports come side by side.
+type Event struct {
+	Addr    netip.AddrPort
+	Step    Step
+	Text    string // what is waited for or was found
+	Form    string // of Played
+	State   verdict.Outcome
+	Done    int // forms decided so far
+	Total   int // forms that apply
+	Arrival *verdict.Arrival
+}
+
+// A Step says what an Event is about.
+type Step string
+
+// The steps.
+const (
+	Connecting Step = "connecting"
+	Playing    Step = "playing"
+	Pausing    Step = "pausing"
+	Waiting    Step = "waiting"
+	Came       Step = "arrival"
+	Judged     Step = "judged"
+)

@@ -1,0 +1,389 @@
+package check
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"postern/mail"
+	"postern/plan"
+	"postern/probe"
+	"postern/smtp"
+	"postern/transcript"
+	"postern/verdict"
+)
+
+// A port is the check of one port of one address.
+type port struct {
+	o     *Options
+	addr  netip.AddrPort
+	facts plan.Facts
+	pace  *pace
+	forms []plan.Form
+
+	smtp      probe.SMTP
+	evidence  verdict.Evidence
+	plays     []probe.Play
+	battery   *battery
+	tokens    []plan.Token // one for each form, the last for the controls' sender
+	recipient func(plan.Token) mail.Address
+}
+
+// shut is returned for a port on which nothing listens.
+var errShut = errors.New("nothing listens")
+
+// run plays the battery; arrivals are waited for by the caller. It returns
+// errShut when there is no port to test, and otherwise leaves in evidence
+// what it saw.
+func (p *port) run(ctx context.Context) error {
+	p.evidence.Addr = p.addr
+	p.progress(Connecting, "")
+	visit, err := p.findMode(ctx)
+	if err != nil {
+		if isRefused(err) {
+			return errShut
+		}
+		p.evidence.NotTested = notTested(err)
+		return nil
+	}
+	p.evidence.Session, p.evidence.From = visit.Session, visit.Local.Addr()
+	p.learn(visit.Session)
+	if err := p.takeTokens(ctx); err != nil {
+		visit.Close()
+		return err
+	}
+	p.askControls(ctx, visit)
+	p.prepare()
+	p.playAll(ctx, visit)
+	return nil
+}
+
+// findMode opens the first session. A server that stays silent may wait for
+// TLS or for a PROXY header; both are tried, and the first banner wins.
+func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
+	p.smtp = probe.SMTP{
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return p.o.Dial(ctx, "tcp", p.addr.String())
+		},
+		Addr: p.addr, Helo: p.o.Helo, Timeout: p.o.Timeout,
+	}
+	first := p.smtp
+	if p.addr.Port() == 465 { // RFC 8314 section 3.3
+		first.TLS = probe.Implicit
+	}
+	first.Banner = silence
+	v, err := p.open(ctx, first)
+	if err == nil {
+		first.Banner = 0
+		p.smtp = first
+		return v, nil
+	}
+	if !errors.Is(err, probe.ErrNoBanner) || errors.Is(err, smtp.ErrNotSMTP) && first.TLS == probe.Plain {
+		return nil, err
+	}
+	return p.tryOthers(ctx, first, err)
+}
+
+// silence is after how long without a banner other ways are tried beside:
+// longer than the greet pauses in use, which are 5 to 6 seconds.
+const silence = 8 * time.Second
+
+func (p *port) tryOthers(ctx context.Context, first probe.SMTP, why error) (*probe.Visit, error) {
+	patient, encrypted, proxied := p.smtp, p.smtp, p.smtp
+	encrypted.TLS, encrypted.Banner = probe.Implicit, silence
+	proxied.Proxied, proxied.Banner = true, silence
+	ways := []probe.SMTP{proxied}
+	if first.TLS == probe.Implicit {
+		ways = append(ways, patient)
+	} else {
+		ways = append(ways, encrypted)
+		if errors.Is(why, smtp.ErrTimeout) {
+			ways = append(ways, patient)
+		}
+	}
+	type result struct {
+		way probe.SMTP
+		v   *probe.Visit
+		err error
+	}
+	results := make(chan result, len(ways))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, way := range ways {
+		go func() {
+			v, err := p.open(ctx, way)
+			results <- result{way, v, err}
+		}()
+	}
+	var won *result
+	for range ways {
+		r := <-results
+		switch {
+		case r.err == nil && won == nil:
+			won = &r
+			cancel() // the others are given up
+		case r.err == nil:
+			r.v.Close()
+		}
+	}
+	if won == nil {
+		return nil, why
+	}
+	won.way.Banner = 0
+	p.smtp = won.way
+	return won.v, nil
+}
+
+// open opens a session at the target's pace; when it is turned away for now
+// it comes again, as long as the caller is willing to wait.
+func (p *port) open(ctx context.Context, s probe.SMTP) (*probe.Visit, error) {
+	deadline := time.Now().Add(p.o.Wait)
+	for {
+		if err := p.pace.wait(ctx); err != nil {
+			return nil, err
+		}
+		v, err := s.Open(ctx, &transcript.Transcript{})
+		if err != nil {
+			return nil, err
+		}
+		if !v.Session.Banner.Transient() && !v.Session.Hello.Transient() {
+			return v, nil
+		}
+		d := p.pace.refused()
+		if time.Now().Add(d).After(deadline) {
+			return v, nil
+		}
+		v.Close()
+		p.progress(Pausing, fmt.Sprintf("%s; again in %s", v.Session.Banner, d.Round(time.Second)))
+	}
+}
+
+// learn takes the target's name for itself from its banner or EHLO reply.
+func (p *port) learn(s verdict.Session) {
+	if !p.facts.Host.IsZero() {
+		return
+	}
+	for _, r := range []mail.Reply{s.Banner, s.Hello} {
+		if len(r.Lines) == 0 {
+			continue
+		}
+		word, _, _ := strings.Cut(r.Lines[0], " ")
+		d, err := mail.ParseDomain(word)
+		if err == nil && !d.IsLiteral() && strings.Contains(d.String(), ".") {
+			p.facts.Host = d
+			return
+		}
+	}
+}
+
+// prepare makes the plays: an envelope and a message for each form.
+func (p *port) prepare() {
+	seen := map[string]string{} // what a form looks like on the wire, so that none is played twice
+	for i, f := range p.forms {
+		play, missing := p.makePlay(f, p.tokens[i])
+		key := f.Move.Name + "\x00" + strings.ReplaceAll(fmt.Sprintf("%q", play.Envelope), string(p.tokens[i]), "T")
+		x := verdict.Exchange{Form: f, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Needs: true}
+		switch {
+		case len(missing) > 0:
+			x.Why = "needs " + strings.Join(missing, " and ")
+		case f.Set == plan.Owner && p.o.Collector == nil:
+			x.Why = "needs a collector (--collector DOMAIN)"
+		case seen[key] != "":
+			x.Why = "the same as " + seen[key] + " here"
+		default:
+			seen[key] = f.ID
+			p.plays = append(p.plays, play)
+			continue
+		}
+		p.evidence.Exchanges = append(p.evidence.Exchanges, x)
+	}
+}
+
+func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
+	to := p.recipient(t)
+	e, missing := f.Expand(p.facts, t, to)
+	return probe.Play{
+		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Blind: p.o.Collector == nil,
+		Message: probe.Message{
+			Token: t, Form: f.ID, From: p.sender(t), Recipient: to,
+			Target: p.addr.Addr().String(), Date: time.Now(), Note: p.o.Note,
+		},
+	}, missing
+}
+
+// sender returns our address of a token: answers to it name the token too.
+func (p *port) sender(t plan.Token) mail.Address {
+	to := p.recipient(t)
+	a, err := mail.NewAddress(strings.Replace(to.Local(), string(t), "s-"+string(t), 1), to.Domain())
+	if err != nil {
+		return to // the local part has no room for two letters more
+	}
+	return a
+}
+
+// blindDomain stands for "somebody else's domain" when there is no collector:
+// recipients are asked about and nothing is ever sent. It exists in the DNS
+// and belongs to nobody who could be bothered (RFC 2606 section 3).
+const blindDomain = "example.com"
+
+// takeTokens gets a token for each form and one more for the controls' sender.
+func (p *port) takeTokens(ctx context.Context) error {
+	n := len(p.forms) + 1
+	var err error
+	if p.o.Collector != nil {
+		p.recipient = p.o.Collector.Recipient
+		if p.tokens, err = p.o.Collector.Tokens(ctx, n, tokenLife); err != nil {
+			return fmt.Errorf("ask the collector for tokens: %w", err)
+		}
+		return nil
+	}
+	domain, err := mail.ParseDomain(blindDomain)
+	if err != nil {
+		return err
+	}
+	p.recipient = func(t plan.Token) mail.Address {
+		a, _ := mail.NewAddress(string(t), domain) // a token is a valid local part
+		return a
+	}
+	// Nobody will verify these: they only make each envelope unlike any other.
+	for range n {
+		var secret [16]byte
+		_, _ = rand.Read(secret[:]) // never fails (crypto/rand)
+		p.tokens = append(p.tokens, plan.Mint(secret[:], [5]byte(secret[:5]), time.Now().Add(tokenLife)))
+	}
+	return nil
+}
+
+// playAll plays everything that shares sessions first in the session that is
+// open, then the rest, then once more what the server put off.
+func (p *port) playAll(ctx context.Context, visit *probe.Visit) {
+	b := newBattery(p.smtp, p.pace, p.o.Sessions)
+	p.battery = b
+	done := 0
+	b.progress = func(x verdict.Exchange) {
+		if x.Tries <= 1 {
+			done++
+		}
+		p.o.Progress(Event{Addr: p.addr, Step: Playing, Form: x.Form.ID, State: x.Outcome, Text: x.Reply.String(), Done: done, Total: len(p.plays)})
+	}
+	b.paused = func(d time.Duration, why string) {
+		p.progress(Pausing, fmt.Sprintf("%s; again in %s", why, d.Round(time.Second)))
+	}
+	if !p.usable(visit) {
+		visit.Close()
+		p.evidence.Exchanges = append(p.evidence.Exchanges, p.notRun("the server refused the session")...)
+		return
+	}
+	shared, alone := p.split()
+	n := min(len(shared), perSession)
+	rest := append(alone, shared[n:]...)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.visit(ctx, visit, shared[:n])
+		visit.Close()
+	}()
+	b.play(ctx, rest)
+	<-ended
+	b.play(ctx, b.leftover())
+	p.retry(ctx)
+	p.evidence.Exchanges = inOrder(p.forms, append(p.evidence.Exchanges, b.exchanges(p.forms)...))
+}
+
+func (p *port) usable(v *probe.Visit) bool {
+	return v.Session.Banner.Positive() && v.Session.Hello.Positive()
+}
+
+func (p *port) notRun(why string) []verdict.Exchange {
+	var all []verdict.Exchange
+	for _, play := range p.plays {
+		all = append(all, verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Why: why})
+	}
+	return all
+}
+
+// split puts the forms that share a session before those that need their own,
+// pipelined ones first, each in the battery's order.
+func (p *port) split() (shared, alone []probe.Play) {
+	var stepped []probe.Play
+	for _, play := range p.plays {
+		switch {
+		case !probe.Shared(play.Form.Move.Name):
+			alone = append(alone, play)
+		case play.Form.Move.Name == "":
+			shared = append(shared, play)
+		default:
+			stepped = append(stepped, play)
+		}
+	}
+	return append(shared, stepped...), alone
+}
+
+// retry plays again what was put off, until it is decided or the patience
+// that the caller gave is used up.
+func (p *port) retry(ctx context.Context) {
+	deadline := time.Now().Add(p.o.Wait)
+	for _, d := range retryDelays {
+		again := p.battery.putOff(p.plays, func(x verdict.Exchange) bool { return p.evidence.Firm(x) })
+		control := p.controlPutOff()
+		if len(again) == 0 && !control || time.Now().Add(d).After(deadline) {
+			return
+		}
+		p.progress(Pausing, fmt.Sprintf("%d forms were put off; again in %s", len(again), d))
+		if err := sleep(ctx, d); err != nil {
+			return
+		}
+		if control {
+			p.askAgain(ctx)
+		}
+		p.battery.play(ctx, again)
+	}
+}
+
+func (p *port) progress(s Step, text string) {
+	p.o.Progress(Event{Addr: p.addr, Step: s, Text: text, Total: len(p.plays)})
+}
+
+func isRefused(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// notTested says in one sentence why there was nothing to test.
+func notTested(err error) string {
+	var wire *smtp.WireError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, smtp.ErrNotSMTP) && errors.As(err, &wire):
+		return fmt.Sprintf("not an SMTP server: it said %.60q", wire.Seen)
+	case errors.Is(err, probe.ErrNoBanner) && errors.Is(err, smtp.ErrTimeout):
+		return "it took the connection and never said anything; no SMTP server, or one that waits for something we do not know"
+	case errors.Is(err, probe.ErrNoBanner):
+		return "it took the connection and closed it without a word"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "no route to it"
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return "no answer; a firewall drops what we send"
+	}
+	return err.Error()
+}
+
+// inOrder returns the exchanges in the order of the forms.
+func inOrder(forms []plan.Form, list []verdict.Exchange) []verdict.Exchange {
+	byID := make(map[string]verdict.Exchange, len(list))
+	for _, x := range list {
+		byID[x.Form.ID] = x
+	}
+	ordered := make([]verdict.Exchange, 0, len(list))
+	for _, f := range forms {
+		if x, ok := byID[f.ID]; ok {
+			ordered = append(ordered, x)
+		}
+	}
+	return ordered
+}

@@ -1,0 +1,250 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"postern/door"
+	"postern/mail"
+	"postern/plan"
+	"postern/report"
+	"postern/verdict"
+)
+
+// Run checks one target: every address of its name, every port that listens.
+// It returns an error only when nothing could be begun because of the caller's
+// own side; whatever the target does stands in the report.
+func Run(ctx context.Context, t plan.Target, o Options) (report.Report, error) {
+	c, err := Begin(ctx, o)
+	if err != nil {
+		return report.Report{}, err
+	}
+	defer c.Close()
+	return c.Check(ctx, t)
+}
+
+// A Checker checks many targets with one set of options and one collector.
+// It is safe for concurrent use.
+type Checker struct {
+	o     Options
+	forms []plan.Form
+	watch *watch
+	blind string
+	stop  context.CancelFunc
+	done  chan struct{}
+}
+
+// Begin prepares a checker; Close ends it. The collector is asked once
+// whether arrivals can be seen; when they cannot, the checker works all the
+// same and every report says so.
+func Begin(ctx context.Context, o Options) (*Checker, error) {
+	o = o.withDefaults()
+	forms, err := choose(o)
+	if err != nil {
+		return nil, err
+	}
+	c := &Checker{o: o, forms: forms, watch: newWatch(o.Collector), done: make(chan struct{})}
+	switch {
+	case o.Collector == nil:
+		c.blind = "there is no collector"
+	case o.Blind != "":
+		c.blind = o.Blind
+	default:
+		if err := o.Collector.Preflight(ctx); err != nil {
+			c.blind = err.Error()
+		}
+	}
+	watchCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop = stop
+	go func() {
+		defer close(c.done)
+		c.watch.run(watchCtx)
+	}()
+	return c, nil
+}
+
+// Blind says why arrivals cannot be seen, or "".
+func (c *Checker) Blind() string { return c.blind }
+
+// Close waits until the checker has let go of the collector.
+func (c *Checker) Close() {
+	c.stop()
+	<-c.done
+}
+
+// choose returns the forms that the options ask for.
+func choose(o Options) ([]plan.Form, error) {
+	var forms []plan.Form
+	for _, id := range o.Forms {
+		f, ok := plan.Find(id)
+		if !ok {
+			return nil, fmt.Errorf("unknown form %q; did you mean %q?", id, plan.Nearest(id))
+		}
+		forms = append(forms, f)
+	}
+	if len(forms) > 0 {
+		return forms, nil
+	}
+	for _, f := range plan.Forms() {
+		if f.Set == plan.Core || !o.Quick && (f.Set != plan.Login || o.TryLogins) {
+			forms = append(forms, f)
+		}
+	}
+	return forms, nil
+}
+
+// Check checks one target.
+func (c *Checker) Check(ctx context.Context, t plan.Target) (report.Report, error) {
+	r := report.Report{Given: t.Given, Host: t.Host, Started: time.Now()}
+	defer func() { r.Took = time.Since(r.Started) }()
+	where, err := c.locate(ctx, t)
+	if err != nil {
+		r.Failure = err.Error()
+		return r, nil
+	}
+	if err := c.allowed(ctx, t, where); err != nil {
+		return r, err
+	}
+	r.Addresses = make([]report.Address, len(where.addrs))
+	var wg sync.WaitGroup
+	errs := make([]error, len(where.addrs))
+	for i, a := range where.addrs {
+		wg.Go(func() { r.Addresses[i], errs[i] = c.address(ctx, t, where, a) })
+	}
+	wg.Wait()
+	r.Took = time.Since(r.Started)
+	return r, errors.Join(errs...)
+}
+
+// address checks the ports of one address, one after the other: they belong
+// to one machine, whose patience with us is one.
+func (c *Checker) address(ctx context.Context, t plan.Target, w located, a netip.Addr) (report.Address, error) {
+	result := report.Address{IP: a, Ports: c.ports(t)}
+	p := newPace(a, c.o.Pace)
+	for _, number := range result.Ports {
+		d, err := c.port(ctx, w, netip.AddrPortFrom(a, number), p)
+		if errors.Is(err, errShut) {
+			result.Shut = append(result.Shut, number)
+			continue
+		}
+		if err != nil {
+			return result, err
+		}
+		result.Doors = append(result.Doors, d)
+	}
+	return result, nil
+}
+
+func (c *Checker) ports(t plan.Target) []uint16 {
+	switch {
+	case len(t.Ports) > 0:
+		return t.Ports
+	case len(c.o.Ports) > 0:
+		return c.o.Ports
+	}
+	return door.SMTP.Ports()
+}
+
+func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *pace) (report.Door, error) {
+	p := &port{o: &c.o, addr: a, pace: pace, forms: c.forms}
+	p.evidence.Blind = c.blind
+	p.facts = plan.Facts{
+		Addr: a.Addr(), CollectorIP: c.o.CollectorIP, Sender: c.o.From,
+		Host: firstDomain(c.o.Host, w.host), Domain: firstDomain(c.o.Domain, w.domain),
+		Local: c.o.Recipient, RelayDomain: c.o.RelayDomain,
+	}
+	if c.o.Backup != nil {
+		p.facts.Backup = c.o.Backup(a.Addr())
+	}
+	if !p.facts.Local.IsZero() && p.facts.Domain.IsZero() {
+		p.facts.Domain = p.facts.Local.Domain()
+	}
+	if err := p.run(ctx); err != nil {
+		return report.Door{}, err
+	}
+	in := c.watch.expect(p.tokens)
+	defer c.watch.forget(p.tokens)
+	j := p.await(ctx, in)
+	if j.Verdict == verdict.Accepts {
+		j.Until = time.Now().Add(tokenLife)
+	}
+	p.o.Progress(Event{Addr: a, Step: Judged, Text: string(j.Verdict)})
+	return report.Door{Door: door.SMTP, Judgement: j}, nil
+}
+
+func firstDomain(list ...mail.Domain) mail.Domain {
+	for _, d := range list {
+		if !d.IsZero() {
+			return d
+		}
+	}
+	return mail.Domain{}
+}
+
+// located is where a target is.
+type located struct {
+	addrs  []netip.Addr
+	host   mail.Domain // its name, when one was given
+	domain mail.Domain // the mail domain that led to it, when one was given
+}
+
+// locate finds the addresses of the target. The name of a mail domain stands
+// for the hosts of its MX records.
+func (c *Checker) locate(ctx context.Context, t plan.Target) (located, error) {
+	if a, err := netip.ParseAddr(t.Host); err == nil {
+		return located{addrs: []netip.Addr{a.Unmap()}}, nil
+	}
+	name, err := mail.ParseDomain(t.Host)
+	if err != nil {
+		return located{}, err
+	}
+	if c.o.Resolver == nil {
+		return located{}, fmt.Errorf("%s does not resolve: there is no resolver", t.Host)
+	}
+	w := located{host: name}
+	hosts := []string{name.ASCII()}
+	if mx, err := c.o.Resolver.Exchangers(ctx, name.ASCII()); err == nil && len(mx) > 0 {
+		w.domain, hosts = name, mx
+		if w.host, err = mail.ParseDomain(mx[0]); err != nil || len(mx) > 1 {
+			w.host = mail.Domain{}
+		}
+	}
+	var firstErr error
+	for _, host := range hosts {
+		addrs, err := c.o.Resolver.Addresses(ctx, host)
+		if err != nil && firstErr == nil {
+			firstErr = err
+		}
+		for _, a := range addrs {
+			if a = a.Unmap(); c.family(a) && !slices.Contains(w.addrs, a) {
+				w.addrs = append(w.addrs, a)
+			}
+		}
+	}
+	if len(w.addrs) == 0 {
+		return located{}, fmt.Errorf("%s has no address to test: %w", t.Host, orNone(firstErr))
+	}
+	return w, nil
+}
+
+func orNone(err error) error {
+	if err == nil {
+		return errors.New("none of the wanted family")
+	}
+	return err
+}
+
+func (c *Checker) family(a netip.Addr) bool {
+	if len(c.o.Families) == 0 {
+		return true
+	}
+	if a.Is4() {
+		return slices.Contains(c.o.Families, 4)
+	}
+	return slices.Contains(c.o.Families, 6)
+}
