@@ -51,6 +51,7 @@ type Play struct {
 	Token    plan.Token
 	Local    mail.Address // a mailbox that the target serves, of the forms that need one
 	Message  Message
+	Blind    bool // nobody waits for the message: stop when the recipient is accepted
 }
 
 // ErrNoBanner is returned when the server accepted the connection and then
@@ -64,7 +65,7 @@ type Visit struct {
 	record  *transcript.Transcript
 	Session verdict.Session
 	Local   netip.AddrPort // our side of the connection
-	served  int            // envelopes played so far
+	renamed bool           // the last form gave another name than ours
 }
 
 // Open connects, reads the banner, says EHLO (or HELO where that is refused)

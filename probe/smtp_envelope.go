@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,15 +12,15 @@ import (
 	"postern/verdict"
 )
 
-// Play runs forms without a move of their own, one after the other, in this
-// session. Where the server offers PIPELINING (RFC 2920) it first asks all of
+// Play runs forms that need no session of their own, one after the other, in
+// this session. Where the server offers PIPELINING (RFC 2920) it first asks all of
 // them in one go, MAIL, RCPT and RSET, and then plays those whose recipient was
 // accepted to the end of a message. It returns one exchange for each play
 // that was decided; when the session ends early the list is short, and the
 // error says why. The play behind the last exchange is then the one that the
 // server would not answer.
 func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
-	if !v.Offers("PIPELINING") {
+	if !v.Offers("PIPELINING") || slices.ContainsFunc(plays, func(p Play) bool { return p.Form.Move.Name != "" }) {
 		return v.lockstep(ctx, plays)
 	}
 	asked, err := v.ask(ctx, plays)
@@ -27,7 +28,7 @@ func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, err
 		return asked, err
 	}
 	for i := range asked {
-		if asked[i].Outcome != verdict.Taken {
+		if asked[i].Outcome != verdict.Taken || plays[i].Blind {
 			continue
 		}
 		if asked[i], err = v.transact(ctx, plays[i]); err != nil {
@@ -40,7 +41,7 @@ func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, err
 func (v *Visit) lockstep(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
 	var done []verdict.Exchange
 	for _, p := range plays {
-		x, err := v.transact(ctx, p)
+		x, err := v.playHere(ctx, p)
 		if err != nil {
 			return done, err
 		}
@@ -101,6 +102,9 @@ func (v *Visit) refused(ctx context.Context, p Play, stage verdict.Stage, r mail
 
 // data sends DATA and the message of the play.
 func (v *Visit) data(ctx context.Context, p Play) (verdict.Exchange, error) {
+	if p.Blind {
+		return v.refused(ctx, p, verdict.AtRcpt, mail.NewReply(250, "", "recipient accepted; nothing was sent"))
+	}
 	r, err := v.commandRaw(ctx, "DATA\r\n")
 	if err != nil {
 		return verdict.Exchange{}, err
@@ -138,7 +142,6 @@ func (v *Visit) Ask(ctx context.Context, sender string, controls []verdict.Asked
 }
 
 func (v *Visit) exchange(p Play, stage verdict.Stage, r mail.Reply) verdict.Exchange {
-	v.served++
 	x := verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Stage: stage, Reply: r, At: time.Now(), Tries: 1, Transcript: v.record}
 	switch {
 	case r.Positive():

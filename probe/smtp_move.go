@@ -18,6 +18,7 @@ type move struct {
 	greet    func(s SMTP, p Play) (greeting, error)
 	prepare  func(ctx context.Context, v *Visit, p Play) (verdict.Stage, mail.Reply, error)
 	transact func(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
+	shared   bool // leaves the session as it was, so that other forms may follow
 }
 
 // errNotOffered is returned by a move that the server has no part in.
@@ -25,9 +26,9 @@ var errNotOffered = errors.New("not offered")
 
 // moves are all that forms.tsv may name; a test holds the two together.
 var moves = map[string]move{
-	"":                {},
-	"helo":            {greet: heloAs},
-	"helo-only":       {greet: heloOnly},
+	"":                {shared: true},
+	"helo":            {prepare: heloAs, shared: true},
+	"helo-only":       {prepare: heloOnly, shared: true},
 	"no-helo":         {greet: noHelo},
 	"early-talk":      {greet: earlyTalk, transact: earlyTransact},
 	"proxy-v1":        {greet: greetProxyV1, prepare: proxyTaken},
@@ -37,14 +38,45 @@ var moves = map[string]move{
 	"xforward":        {prepare: xforward},
 	"starttls":        {prepare: startTLS},
 	"starttls-cert":   {prepare: startTLSWithCertificate},
-	"bdat":            {transact: bdat},
-	"after-local":     {transact: afterLocal},
-	"after-rset":      {transact: afterReset},
-	"data-anyway":     {transact: dataAnyway},
+	"bdat":            {transact: bdat, shared: true},
+	"after-local":     {transact: afterLocal, shared: true},
+	"after-rset":      {transact: afterReset, shared: true},
+	"data-anyway":     {transact: dataAnyway, shared: true},
 	"smuggle":         {transact: smuggle},
 	"auth-random":     {prepare: authRandom},
 	"auth-empty":      {prepare: authEmpty},
 	"auth-postmaster": {prepare: authPostmaster},
+}
+
+// Shared reports whether forms with that move can follow one another in one
+// session; all others are played by PlayAlone.
+func Shared(name string) bool { return moves[name].shared }
+
+// playHere plays one form with a shared move in this session.
+func (v *Visit) playHere(ctx context.Context, p Play) (verdict.Exchange, error) {
+	m := moves[p.Form.Move.Name]
+	if m.prepare != nil {
+		defer func() { v.renamed = true }()
+		if stage, r, err := m.prepare(ctx, v, p); err != nil {
+			return verdict.Exchange{}, err
+		} else if !r.IsZero() {
+			return v.exchange(p, stage, r), nil
+		}
+	} else if v.renamed {
+		v.renamed = false
+		if err := v.hello(ctx, "EHLO", v.smtp.Helo); err != nil {
+			return verdict.Exchange{}, err
+		}
+	}
+	if m.transact == nil {
+		return v.transact(ctx, p)
+	}
+	x, err := m.transact(ctx, v, p)
+	if errors.Is(err, errNotOffered) {
+		return verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: v.record,
+			Outcome: verdict.NotOffered, Stage: verdict.AtMove, Why: err.Error(), At: time.Now()}, nil
+	}
+	return x, err
 }
 
 // Known reports whether the probe can play a move of that name.
@@ -108,6 +140,12 @@ func (v *Visit) playMove(ctx context.Context, m move, p Play, x verdict.Exchange
 		return v.lost(x, verdict.AtMail, err)
 	}
 	return done, nil
+}
+
+// Lost makes the exchange of a form at which the session ended, again and again.
+func (v *Visit) Lost(p Play, err error) verdict.Exchange {
+	x, _ := v.lost(verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: v.record}, verdict.AtMail, err)
+	return x
 }
 
 // lost makes the exchange of a form in the middle of which the session ended.

@@ -23,9 +23,8 @@ func Judge(e Evidence) Judgement {
 	}
 	j.CatchAll = e.asked(UnknownRecipient).Reply.Positive()
 	arrivals := byToken(e.Arrivals)
-	plainFirm := e.plainRefused()
 	for _, x := range e.Exchanges {
-		r := e.state(x, arrivals[x.Token], plainFirm)
+		r := e.state(x, arrivals[x.Token])
 		if r.State == Bounced && j.Backscatter == nil {
 			j.Backscatter = r.Arrival
 		}
@@ -78,12 +77,12 @@ func (j *Judgement) doubt() (why, do string) {
 	control := j.asked(KnownRecipient)
 	_, deferred := j.firstDeferred()
 	switch {
+	case j.Session.Banner.Code != 220 && !j.Session.Banner.IsZero():
+		return "refuses us before the first command: " + j.Session.Banner.String(),
+			"test from another address, or take this one off the server's block list"
 	case len(j.Exchanges) == 0:
 		return "no form could be played", "see the transcript, or try again later"
 	case j.controlPassed(), j.demandsLogin():
-	case control.Reply.IsZero() && j.Session.Banner.Code != 220 && !j.Session.Banner.IsZero():
-		return "refuses us before the first command: " + j.Session.Banner.String(),
-			"test from another address, or take this one off the server's block list"
 	case control.Reply.IsZero():
 		return "the control recipient was never answered, so a refusal may mean only us", "try again later, or name a mailbox of the server: --recipient ADDRESS"
 	case control.Reply.Transient():
@@ -99,6 +98,10 @@ func (j *Judgement) doubt() (why, do string) {
 	if deferred {
 		x, _ := j.firstDeferred()
 		return fmt.Sprintf("put off (%s) without a final answer", x.Reply), "wait longer, the check comes again by itself: --wait 30m"
+	}
+	if r, ok := j.domainBlamed(); ok {
+		return "the recipient's domain was refused, not relaying (" + r.String() + ")",
+			"give the check a domain that the server can resolve: --collector DOMAIN, --zone NAME"
 	}
 	if j.Tested < enough || j.coreUntested() {
 		return "too much of the battery could not be played: " + j.firstReason(), "try again later; the server may limit how often one address connects"
@@ -117,7 +120,7 @@ func (j *Judgement) closed() string {
 }
 
 // state decides one form.
-func (e Evidence) state(x Exchange, arrivals []Arrival, plainFirm bool) FormResult {
+func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 	r := FormResult{Exchange: x}
 	for i := range arrivals {
 		if arrivals[i].Kind == Message {
@@ -142,7 +145,7 @@ func (e Evidence) state(x Exchange, arrivals []Arrival, plainFirm bool) FormResu
 	case Deferred:
 		r.State = Untested
 		r.Reason = "put off: " + x.Reply.String()
-		if e.firm(x, plainFirm) {
+		if e.Firm(x) {
 			r.State, r.Reason = Refused, ""
 		}
 	case Dropped:
@@ -160,14 +163,14 @@ func (e Evidence) state(x Exchange, arrivals []Arrival, plainFirm bool) FormResu
 	return r
 }
 
-// firm reports whether a 4xx is a no. Postfix refuses relaying with 454 by
+// Firm reports whether a 4xx is a no. Postfix refuses relaying with 454 by
 // default (defer_unauth_destination), and with soft_bounce every refusal is a
 // 4xx; greylisting looks much the same, but puts the control off as well.
-func (e Evidence) firm(x Exchange, plainFirm bool) bool {
+func (e Evidence) Firm(x Exchange) bool {
 	if !e.controlPassed() {
 		return false
 	}
-	return deniesRelay(x.Reply) || plainFirm && x.Tries > 1 && !looksGreylisted(x.Reply)
+	return deniesRelay(x.Reply) || x.Tries > 1 && !looksGreylisted(x.Reply) && e.plainRefused()
 }
 
 // deniesRelay reports whether a reply refuses relaying for good: a 454, which
@@ -185,6 +188,25 @@ func looksGreylisted(r mail.Reply) bool {
 		}
 	}
 	return false
+}
+
+// domainBlamed returns the reply to the plainest form when it says that the
+// recipient's domain does not exist or takes no mail (X.1.2, X.1.10): then
+// relaying was never judged.
+func (e Evidence) domainBlamed() (mail.Reply, bool) {
+	for _, x := range e.Exchanges {
+		if x.Form.ID != "plain" || x.Stage != AtRcpt || x.Reply.Positive() {
+			continue
+		}
+		text := strings.ToLower(x.Reply.Text())
+		code := x.Reply.Enhanced
+		blamed := code.Subject == 1 && (code.Detail == 2 || code.Detail == 10) && !strings.Contains(text, "relay")
+		for _, words := range []string{"unrouteable", "unroutable", "domain not found", "host not found", "unknown domain", "no such domain", "host unknown"} {
+			blamed = blamed || strings.Contains(text, words)
+		}
+		return x.Reply, blamed
+	}
+	return mail.Reply{}, false
 }
 
 // plainRefused reports whether the plainest form was refused for good.
