@@ -75,10 +75,9 @@ func (r *Resolver) exchange(ctx context.Context, network string, s *server, m *d
 		return nil, asFailure(ctx, err)
 	}
 	defer conn.Close()
+	// Closing tells silence from an impatient caller without a race: a deadline
+	// on the connection could pass just before the one of ctx.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if deadline, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(deadline)
-	}
 	m.Id = dns.Id()
 	co := &dns.Conn{Conn: conn, UDPSize: ednsSize}
 	if err := co.WriteMsg(m); err != nil {

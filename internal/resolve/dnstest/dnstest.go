@@ -74,7 +74,13 @@ func (s *Server) Log() []string {
 // Dial connects to the server in memory, whatever the address.
 func (s *Server) Dial(_ context.Context, network, _ string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
+	done := make(chan struct{})
+	s.tb.Cleanup(func() {
+		ours.Close()
+		<-done
+	})
 	go func() {
+		defer close(done)
 		defer ours.Close()
 		co := &dns.Conn{Conn: ours}
 		for {
