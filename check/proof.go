@@ -14,7 +14,7 @@ import (
 
 // A TextResolver finds the TXT records by which an owner proves a target.
 type TextResolver interface {
-	Texts(ctx context.Context, name string) ([]string, error)
+	TXT(ctx context.Context, name string) ([]string, error)
 }
 
 // ProofName is the label under which a TXT record proves ownership.
@@ -40,7 +40,7 @@ func (c *Checker) proved(ctx context.Context, t plan.Target, a netip.Addr) bool 
 		return false
 	}
 	for _, name := range c.provable(ctx, t, a) {
-		list, err := texts.Texts(ctx, ProofName+name)
+		list, err := texts.TXT(ctx, ProofName+name)
 		if err != nil {
 			continue
 		}

@@ -208,7 +208,7 @@ func (c *Checker) locate(ctx context.Context, t plan.Target) (located, error) {
 	}
 	w := located{host: name}
 	hosts := []string{name.ASCII()}
-	if mx, err := c.o.Resolver.Exchangers(ctx, name.ASCII()); err == nil && len(mx) > 0 {
+	if mx, err := c.o.Resolver.Exchangers(ctx, name.ASCII()); err == nil && len(mx) > 0 && (len(mx) > 1 || mx[0] != name.ASCII()) {
 		w.domain, hosts = name, mx
 		if w.host, err = mail.ParseDomain(mx[0]); err != nil || len(mx) > 1 {
 			w.host = mail.Domain{}

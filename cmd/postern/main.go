@@ -1,0 +1,108 @@
+// Command postern finds open relays, shows them, and will be a mail relay that
+// cannot become one. Each command has a file of its own; the work is done by
+// the packages that it composes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, the same for every command.
+const (
+	exitOK        = 0
+	exitOpen      = 1
+	exitDoubtful  = 2
+	exitNothing   = 3
+	exitUsage     = 64
+	exitService   = 69
+	exitSoftware  = 70
+	exitIO        = 74
+	exitForbidden = 77
+)
+
+// An exit ends the program with a code; its error is printed when there is one.
+type exit struct {
+	code int
+	err  error
+	help string // what to do
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exit) Unwrap() error { return e.err }
+
+func usage(format string, args ...any) error {
+	return &exit{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run runs one command and returns the exit code.
+func run(ctx context.Context, args []string) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	e := &exit{code: exitUsage, err: err, help: "see postern --help"}
+	errors.As(err, &e)
+	if e.err != nil {
+		fmt.Fprintln(root.ErrOrStderr(), "postern:", e.err)
+	}
+	if e.help != "" {
+		fmt.Fprintln(root.ErrOrStderr(), e.help)
+	}
+	return e.code
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "postern",
+		Short: "find, prove and close open mail relays",
+		Long: `Postern finds open relays: servers that carry anybody's mail.
+
+  postern check HOST    test a mail server of yours; prove an open one
+  postern lab           every kind of open relay and decoy, on loopback
+  postern lab --check   judge all of them
+  postern collect       the other end of a check: where proof arrives
+
+Each command has --help with examples. More: README.md and docs/.`,
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(checkCommand(), labCommand(), collectCommand())
+	return root
+}
+
+// version is that of the module, or the commit of a build from a checkout.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "0.1.0-" + s.Value[:12]
+		}
+	}
+	return "0.1.0"
+}

@@ -1,0 +1,161 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+
+	"postern/open"
+)
+
+// Options say where the lab stands.
+type Options struct {
+	Host      netip.Addr     // a loopback address; zero: 127.0.0.1
+	Port      uint16         // of the first specimen, the others follow; 0: any that are free
+	Collector netip.AddrPort // a loopback address and port: where specimens hand on what they take
+	Lookup    func(ctx context.Context, domain string) []netip.Addr
+	Only      []string // names of specimens; none: all
+	Handed    func(specimen string, m open.Message, err error)
+}
+
+// A Running specimen and where it listens.
+type Running struct {
+	Specimen
+	Addr netip.AddrPort
+	six  netip.AddrPort
+}
+
+// Target returns how the specimen is named to `postern check`: by its address,
+// or by a name that has both families where it listens on both.
+func (r Running) Target() string {
+	if r.six.IsValid() {
+		return net.JoinHostPort("localhost", strconv.Itoa(int(r.Addr.Port())))
+	}
+	return r.Addr.String()
+}
+
+// A Lab is a set of running specimens.
+type Lab struct {
+	Specimens []Running
+	Skipped   []string // names of specimens that this machine cannot show, and why
+
+	listeners []func(context.Context) error
+	close     []func() error
+	deliver   sync.WaitGroup
+}
+
+// New makes the specimens and their listeners; Run serves them, Close lets
+// go of the listeners of a lab that was never run.
+func New(o Options) (*Lab, error) {
+	if !o.Host.IsValid() {
+		o.Host = netip.MustParseAddr("127.0.0.1")
+	}
+	if !o.Host.IsLoopback() {
+		return nil, fmt.Errorf("%s is not a loopback address; the lab listens nowhere else", o.Host)
+	}
+	chosen, err := choose(o.Only)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{}
+	world := World{Lookup: o.Lookup}
+	if world.Lookup == nil {
+		world.Lookup = func(context.Context, string) []netip.Addr { return nil }
+	}
+	for i, s := range chosen {
+		port := o.Port
+		if port != 0 {
+			port += uint16(i)
+		}
+		if err := l.add(s, world, o, port); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
+}
+
+func choose(only []string) ([]Specimen, error) {
+	all := Specimens()
+	if len(only) == 0 {
+		return all, nil
+	}
+	var chosen []Specimen
+	for _, name := range only {
+		found := false
+		for _, s := range all {
+			if s.Name == name {
+				chosen, found = append(chosen, s), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("no specimen is called %q; `postern lab --list` shows all", name)
+		}
+	}
+	return chosen, nil
+}
+
+func (l *Lab) add(s Specimen, w World, o Options, port uint16) error {
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(o.Host, port).String())
+	if err != nil {
+		return fmt.Errorf("specimen %s: %w; choose another place with --port", s.Name, err)
+	}
+	r := Running{Specimen: s, Addr: listener.Addr().(*net.TCPAddr).AddrPort()}
+	listeners := []net.Listener{listener}
+	l.close = append(l.close, listener.Close)
+	if s.IPv6 {
+		r.six = netip.AddrPortFrom(netip.IPv6Loopback(), r.Addr.Port())
+		second, err := net.Listen("tcp", r.six.String())
+		if err != nil {
+			l.Skipped = append(l.Skipped, fmt.Sprintf("%s: this machine has no IPv6 on loopback (%v)", s.Name, err))
+			return nil
+		}
+		l.close = append(l.close, second.Close)
+		listeners = append(listeners, second)
+	}
+	server := s.Server(w)
+	server.Name = s.Name + "." + Domain.String()
+	server.Sink = &sink{name: server.Name, collector: o.Collector, running: &l.deliver, handed: func(m open.Message, err error) {
+		if o.Handed != nil {
+			o.Handed(s.Name, m, err)
+		}
+	}}
+	for _, each := range listeners {
+		l.listeners = append(l.listeners, func(ctx context.Context) error { return serve(ctx, s.Wire, server, each) })
+	}
+	l.Specimens = append(l.Specimens, r)
+	return nil
+}
+
+// Run serves all specimens until ctx ends and waits for their sessions.
+func (l *Lab) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(l.listeners))
+	var wg sync.WaitGroup
+	for i, run := range l.listeners {
+		wg.Go(func() {
+			if errs[i] = run(ctx); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	l.deliver.Wait()
+	return errors.Join(errs...)
+}
+
+// Close closes the listeners.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, c := range l.close {
+		if err := c(); err != nil && !strings.Contains(err.Error(), "use of closed") {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

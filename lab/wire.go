@@ -1,0 +1,86 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"postern/open"
+)
+
+// serve runs a specimen's server behind the fault of its wire.
+func serve(ctx context.Context, w Wire, s open.SMTP, l net.Listener) error {
+	switch w {
+	case SplitEHLO:
+		return s.Run(ctx, splitListener{l})
+	case Mute:
+		return each(ctx, l, func(c net.Conn) { <-ctx.Done() })
+	case NotSMTP:
+		return each(ctx, l, func(c net.Conn) {
+			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nServer: lab\r\n\r\n"))
+		})
+	}
+	return s.Run(ctx, l)
+}
+
+// A splitListener gives connections that send long answers in two segments,
+// cut in the middle of a line, with a pause between them.
+type splitListener struct{ net.Listener }
+
+func (l splitListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return splitConn{c}, nil
+}
+
+type splitConn struct{ net.Conn }
+
+func (c splitConn) Write(p []byte) (int, error) {
+	if !bytes.HasPrefix(p, []byte("250-")) {
+		return c.Conn.Write(p)
+	}
+	n, err := c.Conn.Write(p[:len(p)/2])
+	if err != nil {
+		return n, err
+	}
+	time.Sleep(200 * time.Millisecond) // longer than any delay of acknowledgements, so the halves stay apart
+	m, err := c.Conn.Write(p[len(p)/2:])
+	return n + m, err
+}
+
+// maxMute bounds the connections of specimens that speak no SMTP.
+const maxMute = 100
+
+// each hands every connection to speak and closes it after.
+func each(ctx context.Context, l net.Listener, speak func(net.Conn)) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, maxMute)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		select {
+		case places <- struct{}{}:
+		default:
+			_ = c.Close()
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-places }()
+			defer c.Close()
+			speak(c)
+		})
+	}
+}
