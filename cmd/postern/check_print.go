@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"postern/check"
+	"postern/plan"
+	"postern/report"
+)
+
+// checkAll checks the targets, some side by side, and returns their reports in
+// the order of the targets. A target that may not be tested ends up in its
+// own report when there are others.
+func checkAll(ctx context.Context, c *check.Checker, targets []plan.Target, parallel int, live *live) ([]report.Report, error) {
+	reports := make([]report.Report, len(targets))
+	errs := make([]error, len(targets))
+	places := make(chan struct{}, parallel)
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			reports[i], errs[i] = c.Check(ctx, t)
+			live.finished(i+1, len(targets))
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if len(targets) == 1 {
+			return nil, &exit{code: exitForbidden, err: err, help: howToOwn(targets[i])}
+		}
+		reports[i].Failure = err.Error()
+	}
+	return reports, nil
+}
+
+func howToOwn(t plan.Target) string {
+	return fmt.Sprintf(`three ways to say that it is yours:
+  run the check on that machine itself
+  postern check %s --i-own          if it is yours, or you have its owner's order
+  postern check %s --prove          prints a TXT record for its zone; publish it, check again`, t.Given, t.Given)
+}
+
+func (f *checkFlags) print(c *cobra.Command, reports []report.Report) error {
+	out := c.OutOrStdout()
+	for _, doc := range []struct {
+		file  string
+		write func(io.Writer) error
+	}{
+		{f.junit, func(w io.Writer) error { return report.WriteJUnit(w, reports) }},
+		{f.sarif, func(w io.Writer) error { return report.WriteSARIF(w, reports, version()) }},
+	} {
+		if doc.file == "" {
+			continue
+		}
+		if err := writeTo(out, doc.file, doc.write); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.json:
+		return report.WriteJSON(out, reports, f.one)
+	case f.junit == "-" || f.sarif == "-":
+		return nil
+	}
+	o := report.TextOptions{Colour: colour(out), Transcript: f.transcript}
+	for _, r := range reports {
+		if err := report.WriteText(out, r, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeTo(out io.Writer, file string, write func(io.Writer) error) error {
+	if file == "-" {
+		return write(out)
+	}
+	w, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := write(w); err != nil {
+		_ = w.Close()
+		return err
+	}
+	return w.Close()
+}
+
+// colour reports whether w is a terminal whose user wants colour (no-color.org).
+func colour(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+func printForms(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FORM\tSET\tLOOKS FOR\tSOURCE")
+	for _, f := range plan.Forms() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.ID, f.Set, f.Hole, f.Source)
+	}
+	return t.Flush()
+}
+
+// readLines returns the lines of a file, or of standard input for "-", without
+// blank ones and comments.
+func readLines(file string) ([]string, error) {
+	in := io.Reader(os.Stdin)
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	var lines []string
+	s := bufio.NewScanner(in)
+	for s.Scan() {
+		line, _, _ := strings.Cut(s.Text(), "#")
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines, s.Err()
+}

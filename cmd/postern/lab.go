@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/check"
+	"postern/internal/resolve"
+	"postern/lab"
+	"postern/open"
+)
+
+// Where the lab and `postern check --lab` meet.
+const (
+	labPort      = 2501
+	labCollector = "127.0.0.1:2499"
+	labZone      = "127.0.0.1:2453"
+)
+
+func labCommand() *cobra.Command {
+	var only []string
+	var judge, list bool
+	var port uint16
+	c := &cobra.Command{
+		Use:   "lab",
+		Short: "every kind of open relay and decoy, on loopback",
+		Long: `Lab runs careless mail servers, each open in its own way, and decoys that fool
+testers. All listen on loopback only, and what they take they hand to the
+collector on loopback and to nobody else.
+
+With --check the lab judges itself: every specimen is checked, and the verdict
+must be the one that it deserves.`,
+		Example: `  # judge every specimen
+  postern lab --check
+
+  # only those, to attack by hand
+  postern lab --only open,percent-hack`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case list:
+				return listSpecimens(c.OutOrStdout())
+			case judge:
+				return judgeLab(c.Context(), c.OutOrStdout(), only)
+			}
+			return runLab(c.Context(), c.OutOrStdout(), port, only)
+		},
+	}
+	c.Flags().BoolVar(&judge, "check", false, "judge all specimens and print the score")
+	c.Flags().BoolVar(&list, "list", false, "print what there is and stop")
+	c.Flags().StringSliceVar(&only, "only", nil, "only the specimens `NAME`; may be repeated")
+	c.Flags().Uint16Var(&port, "port", labPort, "`PORT` of the first specimen; the others follow")
+	return c
+}
+
+func listSpecimens(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range lab.Specimens() {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Want, s.What)
+	}
+	return t.Flush()
+}
+
+// runLab serves the specimens until it is told to stop.
+func runLab(ctx context.Context, w io.Writer, port uint16, only []string) error {
+	out := &lines{w: w}
+	lookup, err := labLookup(labZone)
+	if err != nil {
+		return err
+	}
+	l, err := lab.New(lab.Options{
+		Port: port, Collector: netip.MustParseAddrPort(labCollector), Lookup: lookup, Only: only,
+		Handed: func(name string, m open.Message, err error) {
+			if err != nil {
+				out.printf("%s  %s: took a message from %s for %v; it went nowhere: %v\n", now(), name, m.From, m.To, err)
+				return
+			}
+			out.printf("%s  %s: relayed a message from %s for %v to the collector\n", now(), name, m.From, m.To)
+		},
+	})
+	if err != nil {
+		return &exit{code: exitService, err: err}
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ADDRESS\tSPECIMEN\tWHAT IT IS")
+	for _, s := range l.Specimens {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Target(), s.Name, s.What)
+	}
+	if err := t.Flush(); err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	out.printf("\nAll serve %s; the door is open to loopback only, and nothing leaves it.\n", lab.Domain)
+	if len(l.Specimens) > 0 {
+		out.printf("try   postern check --lab %s\n", strings.TrimSpace(l.Specimens[0].Flags+" "+l.Specimens[0].Target()))
+		out.printf("or    swaks --server %s --from a@far.example --to b@elsewhere.example\n", l.Specimens[0].Addr)
+	}
+	if err := l.Run(ctx); err != nil {
+		return &exit{code: exitService, err: err}
+	}
+	return nil
+}
+
+func now() string { return time.Now().Format("15:04:05") }
+
+// labLookup finds the hosts of MX records through the zone that a check runs.
+func labLookup(zone string) (func(context.Context, string) []netip.Addr, error) {
+	r, err := resolve.New(resolve.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort(zone)}, Timeout: time.Second, Rounds: 1})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, domain string) []netip.Addr {
+		hosts, err := r.Exchangers(ctx, domain)
+		if err != nil {
+			return nil
+		}
+		var all []netip.Addr
+		for _, h := range hosts {
+			if addrs, err := r.Addresses(ctx, h); err == nil {
+				all = append(all, addrs...)
+			}
+		}
+		return all
+	}, nil
+}
+
+// presetLab sets what a check needs to know of the lab.
+func (f *checkFlags) presetLab() {
+	f.collector.preset(lab.Collector.String(), labCollector, labZone)
+	if f.domain == "" {
+		f.domain = lab.Domain.String()
+	}
+	if f.relayDomain == "" {
+		f.relayDomain = lab.RelayDomain.String()
+	}
+	if f.wait == check.DefaultWait {
+		f.wait = labWait
+	}
+}
+
+// labWait is long for a collector on the same machine.
+const labWait = 8 * time.Second
+
+// judgeLab runs every specimen and judges it, and prints the score.
+func judgeLab(ctx context.Context, w io.Writer, only []string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := &checkFlags{wait: check.DefaultWait}
+	f.collector.preset(lab.Collector.String(), "127.0.0.1:0", "127.0.0.1:0")
+	source, err := f.collector.start(ctx, nil)
+	if err != nil {
+		return &exit{code: exitService, err: err}
+	}
+	defer source.stop()
+	lookup, err := labLookup(source.zoneAddr.String())
+	if err != nil {
+		return err
+	}
+	l, err := lab.New(lab.Options{Collector: source.listen, Lookup: lookup, Only: only})
+	if err != nil {
+		return usage("%w", err)
+	}
+	served := make(chan error, 1)
+	serving, stopServing := context.WithCancel(ctx)
+	go func() { served <- l.Run(serving) }()
+	defer func() { stopServing(); <-served }()
+	o := check.Options{
+		Domain: lab.Domain, RelayDomain: lab.RelayDomain, TryLogins: true, Wait: labWait, Helo: "tester.example",
+		Resolver: labNames{},
+	}
+	source.apply(&o)
+	results, err := lab.Check(ctx, l, o)
+	if err != nil {
+		return &exit{code: exitService, err: err}
+	}
+	return printScore(w, l, results)
+}
+
+func printScore(w io.Writer, l *lab.Lab, results []lab.Result) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SPECIMEN\tVERDICT\tPROVED BY\tTIME\t")
+	right := 0
+	for _, r := range results {
+		mark := ""
+		if r.Right() {
+			right++
+		} else {
+			mark = fmt.Sprintf("WRONG, should be %s %s: %s", r.Want, r.Form, r.Why)
+		}
+		v := string(r.Got)
+		if r.GotBackscatter {
+			v += ", backscatter"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Name, v, r.Proof, r.Took.Round(100*time.Millisecond), mark)
+	}
+	if err := t.Flush(); err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	for _, s := range l.Skipped {
+		fmt.Fprintln(w, "not shown:", s)
+	}
+	fmt.Fprintf(w, "\n%d of %d right\n", right, len(results))
+	if right < len(results) {
+		return &exit{code: exitSoftware}
+	}
+	return nil
+}
+
+// labNames resolves the one name that the lab uses.
+type labNames struct{}
+
+func (labNames) Addresses(context.Context, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, nil
+}
+func (labNames) Exchangers(_ context.Context, domain string) ([]string, error) {
+	return []string{domain}, nil
+}
+func (labNames) Names(context.Context, netip.Addr) ([]string, error) { return nil, nil }
+
+// lines writes whole lines from many goroutines.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lines) printf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(l.w, format, args...)
+}
+
