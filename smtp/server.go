@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // LineEnds says what the engine does with a CR or LF that stands alone.
@@ -15,7 +17,7 @@ type LineEnds uint8
 
 // The policies.
 const (
-	// StrictLines refuses the command or message with 550 5.6.0 and closes.
+	// StrictLines refuses the command or message and closes.
 	StrictLines LineEnds = iota
 	// NormaliseLines makes a bare LF a CRLF and a bare CR a space. The end of
 	// a message is still only CRLF.CRLF. For own clients that know no better.
@@ -25,32 +27,111 @@ const (
 	CarelessLines
 )
 
-// A Server is the session engine. Its fields must not change once it runs.
+// A Server is the session engine. Its fields must not change once it runs. One
+// Server may run on several listeners; they share its limits.
 type Server struct {
-	Name      string      // the name in the banner and in the answer to EHLO
-	Handler   Handler     //
+	Name      string      // in the banner and in the answer to EHLO
+	Handler   Handler     // asked at each connection; must not be nil
 	TLS       *tls.Config // nil: no STARTTLS
 	Implicit  bool        // TLS from the first octet (RFC 8314 section 3); no STARTTLS
 	Limits    Limits      // zero fields take those of DefaultLimits
-	Lines     LineEnds    //
+	Lines     LineEnds    // what a bare CR or LF is
 	Without   []string    // keywords of extensions that are not offered, such as "CHUNKING"
 	PlainAuth bool        // offer AUTH without TLS: for servers that are careless on purpose
 
-	once sync.Once
-	run  running
+	once    sync.Once
+	filled  Limits
+	clients census
 }
 
-type running struct{}
-
-// ErrServerClosed is the cause that hooks and Session.Close see when Run's
-// context has ended.
+// ErrServerClosed is the cause that hooks and Session.Close see when the
+// context of the server has ended.
 var ErrServerClosed = errors.New("the server is shutting down")
 
-// Run serves the connections of l until ctx ends or l fails. It then closes
-// l, answers idle clients with 421, lets running transactions end within
-// Limits.Drain, and returns when every session has ended. After ctx has ended
-// it returns nil.
-func (s *Server) Run(ctx context.Context, l net.Listener) error { return nil }
+func (s *Server) limits() *Limits {
+	s.once.Do(func() { s.filled = s.Limits.withDefaults() })
+	return &s.filled
+}
 
-// ServeConn serves one connection and closes it. It returns nil after QUIT.
-func (s *Server) ServeConn(ctx context.Context, c net.Conn) error { return nil }
+// Run serves the connections of l until ctx ends or l fails, and closes l. It
+// then answers idle clients with 421, lets messages that are under way come to
+// their end within Limits.Drain, and returns when every session has ended:
+// nil after ctx has ended, else why l failed.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	for wait := time.Duration(0); ; {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = 0
+			sessions.Go(func() { _ = s.ServeConn(ctx, c) }) // the session heard why in Close
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed) || wait > maxAcceptWait:
+			stop(ErrServerClosed)
+			l.Close()
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		default:
+			// Out of file descriptors, or a client that gave up in between:
+			// it passes, and a server that ends over it helps nobody.
+			wait = max(5*time.Millisecond, 2*wait)
+			pause(ctx, wait)
+		}
+	}
+}
+
+const maxAcceptWait = 5 * time.Second
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// ServeConn serves one connection and closes it. It returns nil after QUIT,
+// else why the session ended. When ctx ends, an idle client gets 421, and a
+// message under way has Limits.Drain to come to its end.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
+	defer nc.Close()
+	c := s.newConnection(ctx, nc)
+	defer c.cancel(nil)
+	defer c.free()
+	leave, refusal := s.clients.enter(c.peer.Remote.Addr(), c.limits)
+	defer leave()
+	if !refusal.IsZero() {
+		if !s.Implicit {
+			c.close(refusal, errors.New(refusal.String()))
+			_ = c.out.flush() // it is not told why it is refused, but refused it is
+		}
+		return fmt.Errorf("refused %s: %s", c.peer.Remote, refusal)
+	}
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, c.halt)()
+	}
+	return c.serve()
+}
+
+// halt ends the session when the server shuts down: at its next command, or
+// after Drain in the middle of whatever it does.
+func (c *connection) halt() {
+	c.in.interrupt()
+	var over <-chan time.Time
+	if c.limits.Drain >= 0 {
+		t := time.NewTimer(c.limits.Drain)
+		defer t.Stop()
+		over = t.C
+	}
+	select {
+	case <-over:
+		c.cancel(ErrServerClosed)
+		c.in.kill()
+	case <-c.ctx.Done():
+	}
+}
