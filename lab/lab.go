@@ -117,7 +117,10 @@ func (l *Lab) add(s Specimen, w World, o Options, port uint16) error {
 		l.close = append(l.close, second.Close)
 		listeners = append(listeners, second)
 	}
-	server := s.Server(w)
+	var server open.SMTP
+	if s.Server != nil { // the faults that speak no SMTP have none
+		server = s.Server(w)
+	}
 	server.Name = s.Name + "." + Domain.String()
 	server.Sink = &sink{name: server.Name, collector: o.Collector, running: &l.deliver, handed: func(m open.Message, err error) {
 		if o.Handed != nil {

@@ -1,13 +1,12 @@
 package smtp
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,107 +14,50 @@ import (
 	"postern/transcript"
 )
 
-// Bounds of what a server may say in one reply. RFC 5321 section 4.5.3.1.5
-// allows lines of 512 octets; what is in use is longer, but has an end.
-const (
-	maxReplyLine  = 4096
-	maxReplyTotal = 64 << 10
-)
-
 // A Raw is the client's face for auditors: it sends arbitrary octets, reads
-// replies of any cut, and records every octet. It is not safe for concurrent use.
+// replies of any cut, and records every octet with its direction and time. It
+// is not safe for concurrent use.
+//
+// Each call ends with its context; the error is then ErrTimeout and the cause
+// of the context. A reply that was not complete by then is not lost: the next
+// Reply goes on with it.
 type Raw struct {
-	conn net.Conn
-	tls  *tls.Conn
-	rec  *transcript.Transcript
-	in   []byte // received and not yet read as a reply
+	conn  net.Conn
+	rec   *transcript.Transcript
+	buf   []byte // received, and not yet part of a reply
+	parts replyReader
+	tls   *tls.ConnectionState
 }
 
-// NewRaw speaks over conn; rec may be nil.
+// NewRaw speaks over conn; rec may be nil. It sends and reads nothing.
 func NewRaw(conn net.Conn, rec *transcript.Transcript) *Raw { return &Raw{conn: conn, rec: rec} }
+
+// Conn returns the connection, the TLS one after StartTLS.
+func (r *Raw) Conn() net.Conn { return r.conn }
+
+// TLS returns the state of TLS, nil without.
+func (r *Raw) TLS() *tls.ConnectionState { return r.tls }
+
+// Transcript returns what NewRaw was given.
+func (r *Raw) Transcript() *transcript.Transcript { return r.rec }
+
+// Buffered returns how many octets were received and not yet returned as part
+// of a reply, those of a reply that is not complete included.
+func (r *Raw) Buffered() int { return len(r.buf) + r.parts.size }
+
+// Close closes the connection.
+func (r *Raw) Close() error { return r.conn.Close() }
 
 // Write sends p as it is.
 func (r *Raw) Write(ctx context.Context, p []byte) error {
-	defer r.bound(ctx)()
-	r.rec.Add(time.Now(), transcript.Sent, p)
-	_, err := r.conn.Write(p)
-	return r.fail(ctx, "write", err, nil)
-}
-
-// Reply reads one reply, of one line or more. Line ends may be LF alone; a
-// line that is no reply, or a reply without end, is an error that shows it.
-func (r *Raw) Reply(ctx context.Context) (mail.Reply, error) {
-	defer r.bound(ctx)()
-	var reply mail.Reply
-	total := 0
-	for {
-		line, err := r.line(ctx)
-		if err != nil {
-			return reply, err
-		}
-		if total += len(line); total > maxReplyTotal {
-			return reply, &WireError{Doing: "read reply", Kind: ErrLineTooLong, Seen: head(line)}
-		}
-		code, text, more, ok := cutReplyLine(line)
-		if !ok {
-			return reply, &WireError{Doing: "read reply", Kind: ErrNotSMTP, Seen: head(line)}
-		}
-		if enhanced, rest, ok := mail.CutEnhancedCode(text); ok && int(enhanced.Class) == code/100 {
-			reply.Enhanced, text = enhanced, rest
-		}
-		reply.Code = code
-		reply.Lines = append(reply.Lines, text)
-		if !more {
-			return reply, nil
-		}
+	disarm := arm(ctx, r.conn.SetWriteDeadline)
+	n, err := r.conn.Write(p)
+	disarm()
+	r.rec.Add(time.Now(), transcript.Sent, p[:n])
+	if err != nil {
+		return r.fail(ctx, "write", err)
 	}
-}
-
-// cutReplyLine takes a line apart: three digits, and after them a hyphen when
-// more lines follow, a space, or nothing (RFC 5321 section 4.2).
-func cutReplyLine(line []byte) (code int, text string, more, ok bool) {
-	if len(line) < 3 || line[0] < '2' || line[0] > '5' {
-		return 0, "", false, false
-	}
-	for _, b := range line[:3] {
-		if b < '0' || b > '9' {
-			return 0, "", false, false
-		}
-		code = 10*code + int(b-'0')
-	}
-	switch {
-	case len(line) == 3:
-		return code, "", false, true
-	case line[3] == '-':
-		return code, string(line[4:]), true, true
-	case line[3] == ' ':
-		return code, string(line[4:]), false, true
-	}
-	return 0, "", false, false
-}
-
-// line returns the next line without its end.
-func (r *Raw) line(ctx context.Context) ([]byte, error) {
-	for {
-		if i := bytes.IndexByte(r.in, '\n'); i >= 0 {
-			line := bytes.TrimSuffix(r.in[:i], []byte("\r"))
-			r.in = r.in[i+1:]
-			return line, nil
-		}
-		if len(r.in) > maxReplyLine {
-			return nil, &WireError{Doing: "read reply", Kind: ErrLineTooLong, Seen: head(r.in)}
-		}
-		buf := make([]byte, 2048)
-		n, err := r.conn.Read(buf)
-		if n > 0 {
-			r.rec.Add(time.Now(), transcript.Received, buf[:n])
-			r.in = append(r.in, buf[:n]...)
-			continue
-		}
-		if err != nil {
-			return nil, r.fail(ctx, "read reply", err, r.in)
-		}
-	}
+	return nil
 }
 
 // Command sends line and CRLF and reads one reply.
@@ -126,71 +68,140 @@ func (r *Raw) Command(ctx context.Context, line string) (mail.Reply, error) {
 	return r.Reply(ctx)
 }
 
-// StartTLS makes TLS on the connection; the caller has sent STARTTLS and read
-// its 220. What the server sent before the handshake is an error: it could
-// have come from anybody on the way (RFC 3207 section 6).
-func (r *Raw) StartTLS(ctx context.Context, cfg *tls.Config) error {
-	if len(r.in) > 0 {
-		return &WireError{Doing: "start TLS", Kind: ErrNotSMTP, Seen: head(r.in)}
+// Reply reads one reply. Line ends of LF alone are taken: nothing hangs on
+// them here. What is no reply is an error of kind ErrNotSMTP that shows it,
+// and is consumed up to its line end, or wholly where there is none.
+func (r *Raw) Reply(ctx context.Context) (mail.Reply, error) {
+	for {
+		line, found := cutLine(r.buf)
+		switch {
+		case found && len(line) > maxReplyLine, !found && len(r.buf) > maxReplyLine, r.parts.size > maxReply:
+			return mail.Reply{}, r.garbage(ErrLineTooLong, len(r.buf))
+		case !found && !startsReply(r.buf):
+			// Servers of other protocols may never end a line: do not wait for one.
+			return mail.Reply{}, r.garbage(ErrNotSMTP, len(r.buf))
+		case !found:
+			if err := r.fill(ctx); err != nil {
+				return mail.Reply{}, err
+			}
+			continue
+		}
+		reply, done, ok := r.parts.line(line)
+		if !ok {
+			return mail.Reply{}, r.garbage(ErrNotSMTP, len(line))
+		}
+		r.buf = r.buf[len(line):]
+		if done {
+			return reply, nil
+		}
 	}
-	c := tls.Client(r.conn, cfg)
-	if err := c.HandshakeContext(ctx); err != nil {
-		r.rec.Note(time.Now(), "TLS handshake failed: "+err.Error())
-		return r.fail(ctx, "TLS handshake", err, nil)
-	}
-	r.conn, r.tls = c, c
-	s := c.ConnectionState()
-	r.rec.StartTLS(time.Now(), tls.VersionName(s.Version)+" "+tls.CipherSuiteName(s.CipherSuite))
-	return nil
 }
 
-// Buffered returns how many octets were received and not yet read as a reply.
-func (r *Raw) Buffered() int { return len(r.in) }
+// startsReply reports whether b may become a line of a reply.
+func startsReply(b []byte) bool {
+	for i, c := range b[:min(3, len(b))] {
+		if !isDigit(c) || i == 0 && (c < '2' || c > '5') {
+			return false
+		}
+	}
+	return len(b) < 4 || b[3] == ' ' || b[3] == '-' || b[3] == '\r'
+}
 
-// Conn returns the connection, the TLS one after StartTLS.
-func (r *Raw) Conn() net.Conn { return r.conn }
+// garbage consumes n octets that are no reply, and the parts of one before them.
+func (r *Raw) garbage(kind error, n int) error {
+	seen := append([]byte(strings.Join(r.parts.lines, "\r\n")), r.buf[:n]...)
+	r.buf = r.buf[n:]
+	r.parts = replyReader{}
+	return &WireError{Doing: "read reply", Kind: kind, Seen: cut(seen)}
+}
 
-// TLS returns the state of TLS, nil without.
-func (r *Raw) TLS() *tls.ConnectionState {
-	if r.tls == nil {
+func cut(b []byte) []byte { return b[:min(len(b), maxSeen)] }
+
+const maxSeen = 512
+
+func (r *Raw) fill(ctx context.Context) error {
+	disarm := arm(ctx, r.conn.SetReadDeadline)
+	b := getBuffer(smallBuffer)
+	n, err := r.conn.Read(b)
+	disarm()
+	r.rec.Add(time.Now(), transcript.Received, b[:n])
+	if n > 0 {
+		// A copy, because buf lives on while the session waits for its user.
+		r.buf = append(append(make([]byte, 0, len(r.buf)+n), r.buf...), b[:n]...)
+		putBuffer(b)
 		return nil
 	}
-	s := r.tls.ConnectionState()
-	return &s
-}
-
-// Close closes the connection.
-func (r *Raw) Close() error { return r.conn.Close() }
-
-// bound makes the connection end what it does when ctx ends; call the result
-// when done.
-func (r *Raw) bound(ctx context.Context) func() {
-	deadline, _ := ctx.Deadline()
-	_ = r.conn.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = r.conn.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
-}
-
-// fail says what kind of failure err is.
-func (r *Raw) fail(ctx context.Context, doing string, err error, seen []byte) error {
+	putBuffer(b)
 	if err == nil {
 		return nil
 	}
-	w := &WireError{Doing: doing, Err: err, Seen: head(seen)}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
-		w.Kind = ErrTimeout
-		if cause := context.Cause(ctx); cause != nil {
-			w.Err = cause
-		}
-	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		w.Kind = ErrClosed
-	}
-	r.rec.Note(time.Now(), w.Error())
-	return w
+	return r.fail(ctx, "read reply", err)
 }
 
-func head(b []byte) []byte {
-	return bytes.Clone(b[:min(len(b), 512)])
+// fail names what happened, in the error and in the transcript.
+func (r *Raw) fail(ctx context.Context, doing string, err error) error {
+	e := &WireError{Doing: doing, Seen: cut(append([]byte(strings.Join(r.parts.lines, "\r\n")), r.buf...))}
+	switch {
+	case isTimeout(err):
+		e.Kind, e.Err = ErrTimeout, context.Cause(ctx)
+		r.rec.Note(time.Now(), "no answer in time")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		e.Kind = ErrClosed
+		if !errors.Is(err, io.EOF) {
+			e.Err = err
+		}
+		r.rec.Note(time.Now(), "connection closed by peer")
+	default:
+		e.Err = err
+		r.rec.Note(time.Now(), doing+": "+err.Error())
+	}
+	return e
+}
+
+// StartTLS makes TLS on the connection; the caller has sent STARTTLS and read
+// its 220, or speaks TLS from the first octet. Octets that came in clear
+// behind that reply are an error: whoever sits on the line sent them
+// (RFC 3207 section 4.2). After an error the connection is of no more use.
+func (r *Raw) StartTLS(ctx context.Context, cfg *tls.Config) error {
+	if r.Buffered() > 0 {
+		return &WireError{Doing: "start TLS", Kind: errEarlyReply, Seen: cut(r.buf)}
+	}
+	tc := tls.Client(r.conn, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		e := &WireError{Doing: "start TLS", Err: err}
+		if ctx.Err() != nil {
+			e.Kind, e.Err = ErrTimeout, context.Cause(ctx)
+		}
+		r.rec.Note(time.Now(), "TLS failed: "+err.Error())
+		return e
+	}
+	state := tc.ConnectionState()
+	r.conn, r.tls = tc, &state
+	r.rec.StartTLS(time.Now(), tlsNote(&state))
+	return nil
+}
+
+var errEarlyReply = errors.New("octets in clear behind the reply to STARTTLS")
+
+// arm ends an operation on a connection when ctx ends; disarm must be called
+// after it, and leaves the connection without a deadline.
+func arm(ctx context.Context, set func(time.Time) error) (disarm func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	if at, ok := ctx.Deadline(); ok {
+		_ = set(at)
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = set(time.Unix(1, 0))
+		close(ended)
+	})
+	return func() {
+		if !stop() {
+			<-ended
+		}
+		_ = set(time.Time{})
+	}
 }
