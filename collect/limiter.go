@@ -70,3 +70,14 @@ func sourceOf(a netip.Addr) netip.Prefix {
 	p, _ := a.Prefix(bits) // fails of the zero address only, which is a source like any other
 	return p
 }
+
+// giveBack returns what was taken for a thing that did not come to pass.
+func (l *limiter) giveBack(a netip.Addr, cost float64) {
+	key := sourceOf(a)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b, ok := l.buckets[key]; ok {
+		b.left = min(l.burst, b.left+cost)
+		l.buckets[key] = b
+	}
+}

@@ -12,7 +12,7 @@ import (
 	"postern/plan"
 )
 
-// Bounds of what one caller may have minted at once.
+// Bounds of what may be minted; MaxTokens is for one request over the API.
 const (
 	MaxTokens = 1000
 	MaxTTL    = 30 * 24 * time.Hour
@@ -35,8 +35,8 @@ func newKeys(secret []byte) keys {
 }
 
 func (k keys) mint(n int, ttl time.Duration, now time.Time) ([]plan.Token, error) {
-	if n < 0 || n > MaxTokens || ttl <= 0 || ttl > MaxTTL {
-		return nil, fmt.Errorf("%d tokens for %s; a collector mints up to %d at once, for up to %s", n, ttl, MaxTokens, MaxTTL)
+	if n < 0 || ttl <= 0 || ttl > MaxTTL {
+		return nil, fmt.Errorf("%d tokens for %s; a collector mints tokens for up to %s", n, ttl, MaxTTL)
 	}
 	list := make([]plan.Token, n)
 	for i := range list {
