@@ -3,6 +3,8 @@ package smtp
 import (
 	"errors"
 	"fmt"
+
+	"postern/mail"
 )
 
 // The kinds of a failure on the wire; test with errors.Is.
@@ -16,6 +18,21 @@ var (
 	ErrTooLarge    = errors.New("message too large")
 	ErrReset       = errors.New("message given up by the client")
 )
+
+// What a client cannot do on this connection.
+var (
+	ErrNotOffered = errors.New("the server does not offer what this message needs")
+	ErrTooMany    = errors.New("more recipients than the server takes at once")
+	ErrNoTLS      = errors.New("no login without TLS")
+)
+
+// A ReplyError is a reply that was not the one hoped for.
+type ReplyError struct {
+	Doing string // "banner", "EHLO", "AUTH", ...
+	Reply mail.Reply
+}
+
+func (e *ReplyError) Error() string { return e.Doing + ": " + e.Reply.String() }
 
 // A WireError says what failed while doing what.
 type WireError struct {

@@ -143,7 +143,7 @@ func (r *Raw) fail(ctx context.Context, doing string, err error) error {
 	e := &WireError{Doing: doing, Seen: cut(append([]byte(strings.Join(r.parts.lines, "\r\n")), r.buf...))}
 	switch {
 	case isTimeout(err):
-		e.Kind, e.Err = ErrTimeout, context.Cause(ctx)
+		e.Kind, e.Err = ErrTimeout, cause(ctx)
 		r.rec.Note(time.Now(), "no answer in time")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -171,7 +171,7 @@ func (r *Raw) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	if err := tc.HandshakeContext(ctx); err != nil {
 		e := &WireError{Doing: "start TLS", Err: err}
 		if ctx.Err() != nil {
-			e.Kind, e.Err = ErrTimeout, context.Cause(ctx)
+			e.Kind, e.Err = ErrTimeout, cause(ctx)
 		}
 		r.rec.Note(time.Now(), "TLS failed: "+err.Error())
 		return e
@@ -204,4 +204,12 @@ func arm(ctx context.Context, set func(time.Time) error) (disarm func()) {
 		}
 		_ = set(time.Time{})
 	}
+}
+
+// cause says why ctx ended; a deadline may be met by the connection first.
+func cause(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return context.DeadlineExceeded
 }

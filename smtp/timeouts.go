@@ -19,3 +19,12 @@ var DefaultTimeouts = Timeouts{
 	Block:   3 * time.Minute,
 	End:     10 * time.Minute,
 }
+
+func (t Timeouts) withDefaults() Timeouts {
+	d := DefaultTimeouts
+	pick(&t.Command, d.Command)
+	pick(&t.Data, d.Data)
+	pick(&t.Block, d.Block)
+	pick(&t.End, d.End)
+	return t
+}
