@@ -232,6 +232,20 @@ func (b *battery) alone(ctx context.Context, p probe.Play) {
 	defer b.mu.Unlock()
 	b.turnedOff = 0
 	b.record(x)
+	if x.Outcome == verdict.NotOffered {
+		b.skip(x)
+	}
+}
+
+// skip settles the other forms of a move that the server has no part in.
+func (b *battery) skip(x verdict.Exchange) {
+	b.todo = slices.DeleteFunc(slices.Clone(b.todo), func(p probe.Play) bool {
+		if p.Form.Move.Name != x.Form.Move.Name {
+			return false
+		}
+		b.record(verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Stage: x.Stage, Outcome: x.Outcome, Why: x.Why, Reply: x.Reply, At: x.At, Transcript: x.Transcript})
+		return true
+	})
 }
 
 // record keeps the exchange; of a form played again, the later one counts.

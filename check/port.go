@@ -184,7 +184,7 @@ func (p *port) learn(s verdict.Session) {
 
 // prepare makes the plays: an envelope and a message for each form.
 func (p *port) prepare() {
-	seen := map[string]string{} // what a form looks like on the wire, so that none is played twice
+	seen := map[string]bool{} // what a form looks like on the wire, so that none is played twice
 	for i, f := range p.forms {
 		play, missing := p.makePlay(f, p.tokens[i])
 		key := f.Move.Name + "\x00" + strings.ReplaceAll(fmt.Sprintf("%q", play.Envelope), string(p.tokens[i]), "T")
@@ -194,10 +194,14 @@ func (p *port) prepare() {
 			x.Why = "needs " + strings.Join(missing, " and ")
 		case f.Set == plan.Owner && p.o.Collector == nil:
 			x.Why = "needs a collector (--collector DOMAIN)"
-		case seen[key] != "":
-			x.Why = "the same as " + seen[key] + " here"
+		case seen[key]:
+			continue // another form says the same to this server
 		default:
-			seen[key] = f.ID
+			seen[key] = true
+			if why, impossible := probe.Impossible(p.evidence.Session, f.Move.Name); impossible {
+				x.Outcome, x.Stage, x.Why, x.Needs, x.Tries, x.At = verdict.NotOffered, verdict.AtMove, why, false, 1, time.Now()
+				break
+			}
 			p.plays = append(p.plays, play)
 			continue
 		}

@@ -128,6 +128,11 @@ func (v *Visit) greet(ctx context.Context, g greeting) error {
 	if err := v.hello(ctx, g.hello, g.name); err != nil {
 		return err
 	}
+	if v.Session.Hello.Permanent() && len(g.prefix) == 0 && g.hello == "EHLO" {
+		if err := v.hello(ctx, "HELO", g.name); err != nil { // RFC 5321 section 3.2
+			return err
+		}
+	}
 	if v.smtp.TLS == StartTLS {
 		return v.upgrade(ctx, g)
 	}
@@ -171,10 +176,6 @@ func (v *Visit) startTLS(ctx context.Context, config *tls.Config) error {
 
 func (v *Visit) hello(ctx context.Context, verb, name string) error {
 	r, err := v.command(ctx, verb+" "+name)
-	if err == nil && verb == "EHLO" && r.Permanent() {
-		r, err = v.command(ctx, "HELO "+name) // RFC 5321 section 3.2
-		verb = "HELO"
-	}
 	v.Session.Hello = r
 	v.Session.Extensions = map[string]string{}
 	if verb == "EHLO" && r.Positive() && len(r.Lines) > 1 {

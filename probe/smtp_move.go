@@ -79,6 +79,25 @@ func (v *Visit) playHere(ctx context.Context, p Play) (verdict.Exchange, error) 
 	return x, err
 }
 
+// Impossible reports, with the reason, that a server whose session began so
+// has no part in a move, so that no session need be spent on it.
+func Impossible(s verdict.Session, name string) (why string, impossible bool) {
+	_, tls := s.Extensions["STARTTLS"]
+	for _, n := range []struct {
+		move, keyword string
+		unless        bool
+	}{
+		{"xclient", "XCLIENT", false}, {"xclient-login", "XCLIENT", false}, {"xforward", "XFORWARD", false},
+		{"starttls", "STARTTLS", false}, {"starttls-cert", "STARTTLS", false}, {"bdat", "CHUNKING", false},
+		{"auth-random", "AUTH", tls}, {"auth-empty", "AUTH", tls}, {"auth-postmaster", "AUTH", tls},
+	} {
+		if _, offered := s.Extensions[n.keyword]; n.move == name && !offered && !n.unless {
+			return "EHLO does not show " + n.keyword, true
+		}
+	}
+	return "", false
+}
+
 // Known reports whether the probe can play a move of that name.
 func Known(name string) bool {
 	_, ok := moves[name]
