@@ -3,8 +3,8 @@ package peers
 import "strings"
 
 // exim makes Debian's own configuration for an internet site, through its update-exim4.conf; lines
-// replaces settings of update-exim4.conf.conf, macros go into exim4.conf.localmacros, and acl into
-// the file that Debian's ACL for RCPT includes where the administrator asks for it.
+// replaces settings of update-exim4.conf.conf, macros go into exim4.conf.localmacros, and acl to
+// the head of Debian's ACL for RCPT.
 func exim(settings, macros, acl string, edit ...string) func() setup {
 	conf := `dc_eximconfig_configtype='internet'
 dc_other_hostnames='victim.example'
@@ -32,11 +32,8 @@ dc_localdelivery='mail_spool'
 			start: `
 mkdir -p /var/log/exim4 /var/spool/exim4 /var/lib/exim4 /var/mail /run/exim4
 chown -R Debian-exim:Debian-exim /var/log/exim4 /var/spool/exim4 /run/exim4
-ln -sf /run/peers/mainlog /var/log/exim4/mainlog
-ln -sf /run/peers/mainlog /var/log/exim4/paniclog
-: >/run/peers/mainlog && chmod 666 /run/peers/mainlog
 chgrp mail /var/mail && chmod 2775 /var/mail
-sed -i 's/^smtp_accept_max/#&/' /etc/exim4/exim4.conf.template
+sed -i -e '1i log_file_path = syslog' -e '/^acl_check_rcpt:/r /etc/exim4/local_rcpt' /etc/exim4/exim4.conf.template
 ` + strings.Join(edit, "\n") + `
 update-exim4.conf
 exim4 -bd -q1m
@@ -45,9 +42,6 @@ exim4 -bd -q1m
 		}
 	}
 }
-
-// localACL is the macro by which Debian includes the administrator's own lines.
-const localACL = "CHECK_RCPT_LOCAL_ACL_FILE = /etc/exim4/local_rcpt"
 
 // percentRouter is the redirect that Exim's manual gives for the percent hack.
 const percentRouter = `
@@ -75,12 +69,12 @@ var eximCases = []Case{
 	{
 		Server: "exim", Config: "sender-trust", What: "accept sender_domains = +local_domains in the ACL for RCPT",
 		Want: "open", Hole: "local-sender local-sender-unknown bare-sender", Family: "4", Knock: localSender,
-		setup: exim("", localACL, "accept\n  sender_domains = +local_domains"),
+		setup: exim("", "", "accept\n  sender_domains = +local_domains"),
 	},
 	{
 		Server: "exim", Config: "helo-trust", What: "accept if the HELO name is one of our domains",
 		Want: "open", Hole: "helo-dom helo-host helo-localhost", Family: "4", Knock: heloTrust,
-		setup: exim("", localACL, "accept\n  condition = ${if match_domain{$sender_helo_name}{+local_domains}}"),
+		setup: exim("", "", "accept\n  condition = ${if match_domain{$sender_helo_name}{+local_domains}}"),
 	},
 	{
 		Server: "exim", Config: "percent-hack", What: "a redirect router for the percent sign, which the ACL lets pass",
@@ -93,7 +87,7 @@ var eximCases = []Case{
 		Want: "open", Hole: "plain", Family: "4", Knock: plain, setup: exim("dc_relay_domains='*'", "", ""),
 	},
 	{
-		Server: "exim", Config: "six-only", What: "dc_relay_nets holds 2001:db8::/32, judged over IPv6",
-		Want: "open", Hole: "plain", Family: "6", Knock: plain, setup: exim("dc_relay_nets='2001:0db8::/32'", "", ""),
+		Server: "exim", Config: "six-only", What: "dc_relay_nets='2001::0db8::::/32', judged over IPv6",
+		Want: "open", Hole: "plain", Family: "6", Knock: plain, setup: exim("dc_relay_nets='2001::0db8::::/32'", "", ""),
 	},
 }

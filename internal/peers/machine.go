@@ -10,14 +10,14 @@ var machine = map[string]string{
 203.0.113.10 mx.victim.example mx
 2001:db8:2::10 mx.victim.example mx
 `,
-	// One short try: what the tester's zone does not hold is refused at once, and before the zone
-	// is up the port is closed.
-	"etc/resolv.conf":   "nameserver 192.0.2.66\noptions timeout:2 attempts:1\n",
+	// The resolver of resolver.go.
+	"etc/resolv.conf":   "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n",
 	"etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\naliases: files\n",
 	"etc/passwd": `root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
 bin:x:2:2:bin:/bin:/bin/false
 mail:x:8:8:mail:/var/mail:/bin/false
+uucp:x:10:10:uucp:/var/spool/uucp:/bin/false
 nobody:x:65534:65534:nobody:/nonexistent:/bin/false
 postfix:x:101:101::/var/spool/postfix:/bin/false
 Debian-exim:x:103:103::/var/spool/exim4:/bin/false
@@ -33,6 +33,7 @@ daemon:x:1:
 bin:x:2:
 tty:x:5:
 mail:x:8:
+uucp:x:10:
 nogroup:x:65534:
 postfix:x:101:
 postdrop:x:102:

@@ -14,7 +14,7 @@ import (
 )
 
 // system is what a server's world has besides the server: a shell and what start scripts call.
-const system = "dash coreutils sed grep mawk libc-bin findutils debianutils hostname"
+const system = "dash coreutils sed grep mawk libc-bin findutils debianutils hostname util-linux"
 
 // roots names the trees that are unpacked, and the packages that are in each. They are apart
 // because mail servers want the same file names.
@@ -99,7 +99,8 @@ func unpack(ctx context.Context, archives, root string, packages []string) error
 			return err
 		}
 	}
-	return nil
+	// The one link that mawk's installer would make and that is needed here.
+	return os.Symlink("mawk", filepath.Join(root, "usr/bin/awk"))
 }
 
 // download fetches the packages and all they depend on, and returns the names of their files. The

@@ -36,6 +36,7 @@ type Case struct {
 
 	Want        string // the verdict it deserves: open, accepts, closed
 	Backscatter bool   // it returns mail for unknown users to whoever is named as sender
+	Defers      bool   // it answers 4xx to what it has not seen before
 	Hole        string // forms, of which at least one must prove that it is open
 	Family      string // 4 or 6: over which address it is judged
 

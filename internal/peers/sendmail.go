@@ -17,7 +17,9 @@ func sendmail(features string, access ...string) func() setup {
 				"etc/mail/trusted-users":    "",
 			},
 			start: `
-mkdir -p /etc/mail/m4 /var/spool/mqueue /var/spool/mqueue-client /var/lib/sendmail /run/sendmail/mta /var/mail /etc/mail/smrsh
+# Sendmail opens a socket for each family, and both want port 25.
+echo 1 >/proc/sys/net/ipv6/bindv6only
+mkdir -p /var/lib/sendmail/host_status /etc/mail/m4 /var/spool/mqueue /var/spool/mqueue-client /var/lib/sendmail /run/sendmail/mta /var/mail /etc/mail/smrsh
 : >/etc/mail/m4/dialup.m4 && : >/etc/mail/m4/provider.m4
 chown smmta:smmsp /var/spool/mqueue /run/sendmail/mta
 chgrp mail /var/mail && chmod 2775 /var/mail

@@ -29,7 +29,7 @@ var atOnce = make(chan struct{}, 8)
 
 // startLimit is how long a server may take until it listens; Debian's Sendmail is the slowest,
 // at about four seconds on an idle machine.
-const startLimit = 90 * time.Second
+const startLimit = 40 * time.Second
 
 // Start brings the case up and returns when all its ports listen. The test's cleanup ends it. What
 // the server logged is shown when the test fails.
@@ -77,6 +77,9 @@ func (t *Target) start(ctx context.Context, tb testing.TB) error {
 	}
 	tb.Cleanup(t.target.end)
 	if err := wire(ctx, t.tester, t.target); err != nil {
+		return err
+	}
+	if err := t.resolver(ctx, tb); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(t.target.stdin, "go"); err != nil {
@@ -176,6 +179,8 @@ func (t *Target) await(ctx context.Context, address string) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
+		case <-t.target.ended:
+			return errors.New("the server's start script failed; what it said stands in the log")
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

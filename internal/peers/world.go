@@ -22,12 +22,13 @@ import (
 type world struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
+	ended chan struct{} // closed when its first process is gone
 }
 
 // newWorld starts script in namespaces of its own. The script goes on to cat when it has nothing
 // left to do.
 func newWorld(script string, namespaces uintptr, output io.Writer) (*world, error) {
-	w := &world{cmd: exec.Command("/bin/sh", "-euc", script)}
+	w := &world{cmd: exec.Command("/bin/sh", "-euc", script), ended: make(chan struct{})}
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Setpgid: true}
 	w.cmd.Stdout, w.cmd.Stderr = output, output
 	var err error
@@ -37,6 +38,7 @@ func newWorld(script string, namespaces uintptr, output io.Writer) (*world, erro
 	if err := w.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("namespaces: %w; network namespaces need root", err)
 	}
+	go func() { _ = w.cmd.Wait(); close(w.ended) }()
 	return w, nil
 }
 
@@ -44,13 +46,11 @@ func newWorld(script string, namespaces uintptr, output io.Writer) (*world, erro
 // its own, the kernel kills the others with it.
 func (w *world) end() {
 	w.stdin.Close()
-	done := make(chan struct{})
-	go func() { _ = w.cmd.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-w.ended:
 	case <-time.After(5 * time.Second):
 		_ = w.cmd.Process.Kill()
-		<-done
+		<-w.ended
 	}
 }
 
