@@ -1,0 +1,196 @@
+package verdict
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"postern/mail"
+	"postern/plan"
+)
+
+// The evidence of a server that is as it should be; each case changes it.
+func closedEvidence() Evidence {
+	e := Evidence{
+		Addr:    netip.MustParseAddrPort("203.0.113.10:25"),
+		From:    netip.MustParseAddr("192.0.2.66"),
+		Session: Session{Banner: mail.NewReply(220, "", "mx.victim.example"), Extensions: map[string]string{}},
+		Asked: []Asked{
+			{Control: KnownRecipient, Recipient: "postmaster@victim.example", Reply: mail.NewReply(250, "2.1.5", "ok")},
+			{Control: UnknownRecipient, Recipient: "nosuch@victim.example", Reply: mail.NewReply(550, "5.1.1", "unknown")},
+		},
+		Waited: 20 * time.Second,
+	}
+	for _, f := range plan.Forms() {
+		if f.Set == plan.Login {
+			continue
+		}
+		e.Exchanges = append(e.Exchanges, Exchange{
+			Form: f, Token: plan.Token("pt-" + f.ID), Stage: AtRcpt, Outcome: Denied, Tries: 1,
+			Reply: mail.NewReply(554, "5.7.1", "relay access denied"),
+		})
+	}
+	return e
+}
+
+// with changes the exchange of one form.
+func (e Evidence) with(id string, change func(*Exchange)) Evidence {
+	for i := range e.Exchanges {
+		if e.Exchanges[i].Form.ID == id {
+			change(&e.Exchanges[i])
+		}
+	}
+	return e
+}
+
+// all changes every exchange.
+func (e Evidence) all(change func(*Exchange)) Evidence {
+	for i := range e.Exchanges {
+		change(&e.Exchanges[i])
+	}
+	return e
+}
+
+func taken(x *Exchange) {
+	x.Outcome, x.Stage, x.Reply = Taken, AtMessage, mail.NewReply(250, "2.0.0", "queued")
+}
+
+func answered(o Outcome, r mail.Reply) func(*Exchange) {
+	return func(x *Exchange) { x.Outcome, x.Reply = o, r }
+}
+
+func notRun(why string, needs bool) func(*Exchange) {
+	return func(x *Exchange) { *x = Exchange{Form: x.Form, Token: x.Token, Outcome: NotRun, Why: why, Needs: needs} }
+}
+
+func (e Evidence) arrived(id string, kind ArrivalKind, received ...string) Evidence {
+	a := Arrival{Tokens: []plan.Token{plan.Token("pt-" + id)}, Kind: kind, Peer: netip.MustParseAddrPort("203.0.113.10:40000"), Seen: SeenByPeer}
+	for _, r := range received {
+		a.Header += "Received: " + r + "\r\n"
+	}
+	e.Arrivals = append(e.Arrivals, a)
+	return e
+}
+
+func (e Evidence) control(r mail.Reply, atMail bool) Evidence {
+	e.Asked = []Asked{{Control: KnownRecipient, Recipient: "postmaster@victim.example", Reply: r, AtMail: atMail}}
+	return e
+}
+
+func TestJudge(t *testing.T) {
+	greylisted := mail.NewReply(450, "4.2.0", "greylisted, try again later")
+	seenAsUs := "from tester.example (unknown [192.0.2.66]) by mx.victim.example with ESMTP; x"
+	for _, c := range []struct {
+		name string
+		e    Evidence
+		want Verdict
+	}{
+		{"every form refused", closedEvidence(), Closed},
+		{"one message arrived", closedEvidence().with("plain", taken).arrived("plain", Message, seenAsUs), Open},
+		{"a message of a refused form arrived all the same", closedEvidence().arrived("pct-domain", Message, seenAsUs), Open},
+		{"taken, and nothing arrived", closedEvidence().with("plain", taken), Accepts},
+		{"taken, and the notice came back", closedEvidence().with("pct-domain", taken).arrived("pct-domain", Bounce), Closed},
+		{"one came back, another is still out", closedEvidence().with("pct-domain", taken).with("at-at", taken).arrived("pct-domain", Bounce), Accepts},
+		{"refused with 454, as Postfix does", closedEvidence().all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Closed},
+		{"454, and the control was put off too", closedEvidence().control(greylisted, false).all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Inconclusive},
+		{"everything greylisted", closedEvidence().control(greylisted, false).all(answered(Deferred, greylisted)), Inconclusive},
+		{"greylisted, but not the control", closedEvidence().all(answered(Deferred, greylisted)), Inconclusive},
+		{"one form of many put off twice with a firm word", closedEvidence().with("ip-sender", func(x *Exchange) {
+			x.Outcome, x.Reply, x.Tries = Deferred, mail.NewReply(450, "4.1.8", "sender domain not found"), 2
+		}), Closed},
+		{"the control refused like all the rest", closedEvidence().control(mail.NewReply(550, "5.7.1", "blocked"), false), Inconclusive},
+		{"the control's mailbox is missing, its domain is known", closedEvidence().control(mail.NewReply(550, "5.1.1", "no such user"), false), Closed},
+		{"our sender refused", closedEvidence().control(mail.NewReply(553, "5.1.8", "domain of sender does not exist"), true), Inconclusive},
+		{"a login is demanded", closedEvidence().control(mail.NewReply(530, "5.7.0", "authentication required"), true).all(answered(Denied, mail.NewReply(530, "5.7.0", "authentication required"))), Closed},
+		{"the recipient's domain is what was refused", closedEvidence().with("plain", answered(Denied, mail.NewReply(550, "5.1.2", "host unknown"))), Inconclusive},
+		{"half of the battery never ran", closedEvidence().all(func(x *Exchange) {
+			if x.Form.Set != plan.Core && len(x.Form.ID)%2 == 0 {
+				notRun("turned away", false)(x)
+			}
+		}), Inconclusive},
+		{"one of the core never ran", closedEvidence().with("local-sender", notRun("turned away", false)), Inconclusive},
+		{"forms that lack a fact do not count", closedEvidence().with("backup-mx", notRun("needs a zone", true)), Closed},
+		{"hung up on one form", closedEvidence().with("nul", func(x *Exchange) { x.Outcome = Dropped }), Closed},
+		{"refused at the banner", func() Evidence {
+			e := closedEvidence().control(mail.Reply{}, false)
+			e.Session.Banner = mail.NewReply(554, "5.7.1", "go away")
+			return e
+		}(), Inconclusive},
+		{"no SMTP there", Evidence{NotTested: "not an SMTP server"}, NotTested},
+		{"nothing played", Evidence{}, Inconclusive},
+		{"a subaddress of the postmaster is the postmaster's", closedEvidence().with("plus-ext", func(x *Exchange) {
+			taken(x)
+			x.Envelope.Recipient = "postmaster+t=probe.example@victim.example"
+		}), Closed},
+		{"a subaddress of nobody is not", closedEvidence().with("plus-ext", func(x *Exchange) {
+			taken(x)
+			x.Envelope.Recipient = "root+t=probe.example@victim.example"
+		}), Accepts},
+		{"smuggling that came to nothing", closedEvidence().with("smuggle-lf-lf", taken), Closed},
+		{"smuggling that arrived", closedEvidence().with("smuggle-lf-lf", taken).arrived("smuggle-lf-lf", Message, seenAsUs), Open},
+		{"somebody else's arrival", closedEvidence().with("plain", taken).arrived("other", Message, seenAsUs), Accepts},
+	} {
+		j := Judge(c.e)
+		if j.Verdict != c.want {
+			t.Errorf("%s: %s (%s), want %s", c.name, j.Verdict, j.Why, c.want)
+		}
+		if j.Why == "" {
+			t.Errorf("%s: a verdict without a reason", c.name)
+		}
+		if (j.Verdict == Accepts || j.Verdict == Inconclusive) && j.Do == "" {
+			t.Errorf("%s: doubt without a way out of it", c.name)
+		}
+		if (j.Verdict == Open) != (j.Proof != nil) {
+			t.Errorf("%s: %s with proof %v", c.name, j.Verdict, j.Proof)
+		}
+	}
+}
+
+// No evidence without an arrival may ever be called open.
+func TestOnlyAnArrivalProves(t *testing.T) {
+	for _, o := range []Outcome{Taken, Denied, Deferred, Dropped, Silent, NotOffered, NotRun} {
+		if j := Judge(closedEvidence().all(func(x *Exchange) { x.Outcome = o })); j.Verdict == Open {
+			t.Errorf("every form %q, no arrival: open", o)
+		}
+		bounced := closedEvidence().all(func(x *Exchange) { x.Outcome = o }).arrived("plain", Bounce)
+		if j := Judge(bounced); j.Verdict == Open {
+			t.Errorf("every form %q, one notice: open", o)
+		}
+	}
+}
+
+func TestBackscatterIsShown(t *testing.T) {
+	j := Judge(closedEvidence().with("pct-domain", taken).arrived("pct-domain", Bounce))
+	if j.Backscatter == nil || j.Count(Bounced) != 1 {
+		t.Errorf("backscatter %v, %d bounced; want the notice and 1", j.Backscatter, j.Count(Bounced))
+	}
+}
+
+func TestTheAddressRule(t *testing.T) {
+	for _, c := range []struct {
+		name, received, egress string
+		form                   string
+		kind                   Kind
+		notes                  int
+	}{
+		{"relays itself", "from t (unknown [192.0.2.66]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 0},
+		{"through a smarthost", "from t (unknown [192.0.2.66]) by mx.victim.example; x", "198.51.100.4", "plain", KindSMTP, 1},
+		{"forwarded port", "from t (host [203.0.113.10]) by smtp.provider.example; x", "198.51.100.4", "plain", KindForward, 1},
+		{"lost client address", "from t (unknown [172.17.0.1]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 1},
+		{"its own address, and it sends itself", "from t (unknown [203.0.113.10]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 1},
+		{"claimed by XCLIENT", "from t (localhost [127.0.0.1]) by mx.victim.example; x", "203.0.113.10", "xclient", KindSMTP, 1},
+		{"no trace field", "", "203.0.113.10", "plain", KindSMTP, 1},
+	} {
+		e := closedEvidence().with(c.form, taken)
+		if c.received == "" {
+			e = e.arrived(c.form, Message)
+		} else {
+			e = e.arrived(c.form, Message, "from mx.victim.example by collector; x", c.received)
+		}
+		e.Arrivals[0].Peer = netip.AddrPortFrom(netip.MustParseAddr(c.egress), 1)
+		p := Judge(e).Proof
+		if p == nil || p.Kind != c.kind || len(p.Notes) != c.notes {
+			t.Errorf("%s: %+v, want kind %s and %d notes", c.name, p, c.kind, c.notes)
+		}
+	}
+}
