@@ -50,8 +50,8 @@ func greylist(ctx context.Context, tb testing.TB, path string) error {
 				return
 			}
 			wg.Go(func() { answer(c, decide) })
-			// Postfix keeps its connections; they end with the world, at the latest with the test.
-			context.AfterFunc(ctx, func() { c.Close() })
+			// Postfix keeps its connections; they end with the test.
+			context.AfterFunc(tb.Context(), func() { c.Close() })
 		}
 	})
 	tb.Cleanup(func() { l.Close(); wg.Wait() })
