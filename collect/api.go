@@ -57,8 +57,8 @@ type API struct {
 
 // NewAPI makes the API of a collector. The secret is what clients send.
 func NewAPI(l *Local, secret string, about About) (*API, error) {
-	if len(secret) < 16 {
-		return nil, fmt.Errorf("the API's secret has %d octets; give it 16 or more", len(secret))
+	if len(secret) < minSecret {
+		return nil, fmt.Errorf("the API's secret has %d octets; give it %d or more", len(secret), minSecret)
 	}
 	about.Domain = l.Domain()
 	if about.Zone == "" {

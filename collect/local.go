@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -31,7 +33,7 @@ type Config struct {
 	Zone      mail.Domain    // so does mail for names below this one; zero: none
 	Addresses []netip.Addr   // ours besides those of the listeners, for recipients at an address literal
 	Listeners []net.Listener // Run serves and closes them
-	Secret    []byte         // at least 16 octets; none: chance, and tokens die with the process
+	Secret    []byte         // at least 16 octets; none: that in State, or chance, and then tokens die with the process
 	TLS       *tls.Config    // for STARTTLS; nil: a certificate made at start, which relays take as any
 	Resolver  Resolver       // nil: peers stay without name, and Preflight asks the listeners
 	Contact   string         // said to whom is refused
@@ -75,12 +77,8 @@ func NewLocal(c Config) (*Local, error) {
 	if c.Domain.IsZero() || c.Domain.IsLiteral() {
 		return nil, errors.New("the collector has no domain; name one whose mail reaches it: --collector DOMAIN")
 	}
-	if len(c.Secret) == 0 {
-		c.Secret = make([]byte, 32)
-		rand.Read(c.Secret)
-	}
-	if len(c.Secret) < 16 {
-		return nil, fmt.Errorf("the collector's secret has %d octets; give it 16 or more", len(c.Secret))
+	if err := c.secret(); err != nil {
+		return nil, err
 	}
 	if c.TLS == nil {
 		certificate, err := selfSigned(c.Domain.ASCII())
@@ -109,6 +107,30 @@ func NewLocal(c Config) (*Local, error) {
 		return l, nil
 	}
 	return l, l.load()
+}
+
+// secret finds the collector's secret: the one given, else the one kept in
+// its state, else one that nobody knows.
+func (c *Config) secret() error {
+	switch {
+	case len(c.Secret) > 0:
+	case c.State != "":
+		if err := os.MkdirAll(c.State, 0o700); err != nil {
+			return fmt.Errorf("the collector's state: %w", err)
+		}
+		text, err := MakeSecret(filepath.Join(c.State, "secret"))
+		if err != nil {
+			return fmt.Errorf("the collector's secret: %w", err)
+		}
+		c.Secret = []byte(text)
+	default:
+		c.Secret = make([]byte, 32)
+		rand.Read(c.Secret)
+	}
+	if len(c.Secret) < minSecret {
+		return fmt.Errorf("the collector's secret has %d octets; give it %d or more", len(c.Secret), minSecret)
+	}
+	return nil
 }
 
 func (l *Local) load() error {

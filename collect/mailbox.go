@@ -59,8 +59,8 @@ func NewMailbox(c MailboxConfig) (*Mailbox, error) {
 	switch {
 	case c.Address.IsZero() || c.Address.Domain().IsZero():
 		return nil, errors.New("the mailbox has no address; name the one whose mail it gets")
-	case len(c.Secret) > 0 && len(c.Secret) < 16:
-		return nil, fmt.Errorf("the mailbox's secret has %d octets; give it 16 or more", len(c.Secret))
+	case len(c.Secret) > 0 && len(c.Secret) < minSecret:
+		return nil, fmt.Errorf("the mailbox's secret has %d octets; give it %d or more", len(c.Secret), minSecret)
 	}
 	if _, _, err := net.SplitHostPort(c.Server); err != nil {
 		return nil, fmt.Errorf("the IMAP server %q: write it as imap.example.net:993", c.Server)
