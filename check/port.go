@@ -25,7 +25,9 @@ type port struct {
 	addr  netip.AddrPort
 	facts plan.Facts
 	pace  *pace
+	watch *watch
 	forms []plan.Form
+	inbox *inbox
 
 	smtp      probe.SMTP
 	evidence  verdict.Evidence
@@ -58,6 +60,7 @@ func (p *port) run(ctx context.Context) error {
 		visit.Close()
 		return err
 	}
+	p.inbox = p.watch.expect(p.tokens) // before the first message is sent: it may arrive before we wait
 	p.askControls(ctx, visit)
 	p.prepare()
 	p.playAll(ctx, visit)

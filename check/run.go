@@ -164,12 +164,12 @@ func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *p
 	if !p.facts.Local.IsZero() && p.facts.Domain.IsZero() {
 		p.facts.Domain = p.facts.Local.Domain()
 	}
+	p.watch = c.watch
+	defer func() { c.watch.forget(p.tokens) }()
 	if err := p.run(ctx); err != nil {
 		return report.Door{}, err
 	}
-	in := c.watch.expect(p.tokens)
-	defer c.watch.forget(p.tokens)
-	j := p.await(ctx, in)
+	j := p.await(ctx)
 	if j.Verdict == verdict.Accepts {
 		j.Until = time.Now().Add(tokenLife)
 	}

@@ -30,9 +30,34 @@ func Judge(e Evidence) Judgement {
 		}
 		j.Forms = append(j.Forms, r)
 	}
+	j.explain()
 	j.measure()
 	j.decide()
 	return j
+}
+
+// explain settles forms whose notice cannot come to us, because their sender
+// is an address of the server's own: when the same recipient came back to a
+// sender of ours, it went nowhere for that sender either. Had the sender made
+// a difference, the message would have arrived.
+func (j *Judgement) explain() {
+	back := map[string]string{}
+	for _, f := range j.Forms {
+		if f.State == Bounced {
+			back[recipientShape(f)] = f.Form.ID
+		}
+	}
+	for i, f := range j.Forms {
+		if id := back[recipientShape(f)]; f.State == Accepted && id != "" {
+			j.Forms[i].State = Bounced
+			j.Forms[i].Reason = "the same recipient came back in form " + id
+		}
+	}
+}
+
+// recipientShape is the recipient with the token taken out.
+func recipientShape(f FormResult) string {
+	return strings.ReplaceAll(f.Envelope.Recipient, string(f.Token), "{token}")
 }
 
 func (j *Judgement) decide() {

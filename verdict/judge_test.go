@@ -55,6 +55,11 @@ func taken(x *Exchange) {
 	x.Outcome, x.Stage, x.Reply = Taken, AtMessage, mail.NewReply(250, "2.0.0", "queued")
 }
 
+// to sets the recipient: the form's token and what follows it.
+func to(rest string) func(*Exchange) {
+	return func(x *Exchange) { x.Envelope.Recipient = string(x.Token) + rest }
+}
+
 func answered(o Outcome, r mail.Reply) func(*Exchange) {
 	return func(x *Exchange) { x.Outcome, x.Reply = o, r }
 }
@@ -90,7 +95,10 @@ func TestJudge(t *testing.T) {
 		{"a message of a refused form arrived all the same", closedEvidence().arrived("pct-domain", Message, seenAsUs), Open},
 		{"taken, and nothing arrived", closedEvidence().with("plain", taken), Accepts},
 		{"taken, and the notice came back", closedEvidence().with("pct-domain", taken).arrived("pct-domain", Bounce), Closed},
-		{"one came back, another is still out", closedEvidence().with("pct-domain", taken).with("at-at", taken).arrived("pct-domain", Bounce), Accepts},
+		{"the same recipient came back to us, and cannot come back to a local sender", closedEvidence().
+			with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")).arrived("pct-domain", Bounce).
+			with("pct-local-sender", taken).with("pct-local-sender", to("%probe.example@victim.example")), Closed},
+		{"one came back, another is still out", closedEvidence().with("pct-domain", taken).with("at-at", taken).with("at-at", to("@probe.example@victim.example")).arrived("pct-domain", Bounce), Accepts},
 		{"refused with 454, as Postfix does", closedEvidence().all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Closed},
 		{"454, and the control was put off too", closedEvidence().control(greylisted, false).all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Inconclusive},
 		{"everything greylisted", closedEvidence().control(greylisted, false).all(answered(Deferred, greylisted)), Inconclusive},
