@@ -14,3 +14,6 @@ var (
 	percentHack = Knock{From: "stranger@far.example", To: []string{"{user}%" + Collector + "@" + Domain}}
 	heloTrust   = Knock{Helo: Domain, From: "stranger@far.example", To: []string{"{foreign}"}}
 )
+
+// relaying is what the owner of a second hop says.
+var relaying = []string{"--relay-domain", Partner}

@@ -40,6 +40,8 @@ type Case struct {
 	Hole        string // forms, of which at least one must prove that it is open
 	Family      string // 4 or 6: over which address it is judged
 
+	Flags []string // what its owner tells the auditor besides the address and the domain
+
 	Knock Knock // a raw conversation that shows what the case is, without the auditor
 	setup func() setup
 }

@@ -157,7 +157,7 @@ var postfixCases = []Case{
 	},
 	{
 		Server: "postfix", Config: "untrusted-routing", What: "allow_untrusted_routing = yes, relay_domains = " + Partner,
-		Want: "open", Hole: "relaydom-pct relaydom-at-at relaydom-quoted relaydom-bang relaydom-route", Family: "4", Knock: secondHop,
+		Want: "open", Hole: "relaydom-pct relaydom-at-at relaydom-quoted relaydom-bang relaydom-route", Family: "4", Knock: secondHop, Flags: relaying,
 		setup: postfix("allow_untrusted_routing = yes\nrelay_domains = " + Partner + "\ntransport_maps = inline:{" + Partner + "=smtp:[192.0.2.66]}"),
 	},
 	{

@@ -20,6 +20,7 @@ var names = records(
 	"mail.far.example. 60 IN A 198.51.100.25",
 	"stranger.far.example. 60 IN A "+Tester4,
 	"stranger.far.example. 60 IN AAAA "+Tester6,
+	"nmap.scanme.org. 60 IN A 198.51.100.26", // the sender of nmap's script
 	reverse(Target4)+" 60 IN PTR mx.victim.example.",
 	reverse(Target6)+" 60 IN PTR mx.victim.example.",
 	reverse(Tester4)+" 60 IN PTR stranger.far.example.",

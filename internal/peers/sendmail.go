@@ -65,7 +65,7 @@ var sendmailCases = []Case{
 	},
 	{
 		Server: "sendmail", Config: "loose-relay-check", What: "FEATURE(loose_relay_check), relaying for " + Partner,
-		Want: "open", Hole: "relaydom-pct", Family: "4", Knock: secondHop,
+		Want: "open", Hole: "relaydom-pct", Family: "4", Knock: secondHop, Flags: relaying,
 		setup: sendmail("FEATURE(`loose_relay_check')dnl", "To:"+Partner+"\tRELAY"),
 	},
 }
