@@ -64,7 +64,7 @@ func NewRemote(ctx context.Context, c RemoteConfig) (*Remote, error) {
 	r := &Remote{c: c, base: base}
 	r.client = &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: c.TLS, ForceAttemptHTTP2: true,
+			Proxy: http.ProxyFromEnvironment, DialContext: c.Dial, TLSClientConfig: c.TLS, ForceAttemptHTTP2: true,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: apiWait + 15*time.Second, IdleConnTimeout: time.Minute,
 			MaxResponseHeaderBytes: 64 << 10,
 		},

@@ -97,6 +97,7 @@ func peerOf(w dns.ResponseWriter) (netip.Addr, bool) {
 // reply makes the whole reply to a message, cut to what its way can carry.
 func (z *Zone) reply(m *dns.Msg, udp bool) *dns.Msg {
 	reply := new(dns.Msg).SetReply(m)
+	reply.Compress = true
 	size := dns.MinMsgSize
 	if opt := m.IsEdns0(); opt != nil {
 		size = max(size, min(int(opt.UDPSize()), zoneUDP))
