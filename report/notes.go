@@ -1,0 +1,144 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"postern/plan"
+	"postern/remedy"
+	"postern/verdict"
+)
+
+// shares writes how much of the battery was really played, and what was not.
+func (t *text) shares() {
+	played := t.r.doors()
+	played = slices.DeleteFunc(played, func(d *Door) bool { return d.Verdict == verdict.NotTested })
+	if len(played) == 0 {
+		return
+	}
+	least := played[0]
+	for _, d := range played {
+		if d.Tested < least.Tested {
+			least = d
+		}
+	}
+	text := percent(least.Tested)
+	if len(played) > 1 && slices.ContainsFunc(played, func(d *Door) bool { return d.Tested > least.Tested }) {
+		text += " at the least, at " + least.Addr.String() + ","
+	}
+	whole := 0
+	for _, f := range plan.Forms() {
+		if f.Set != plan.Login {
+			whole++
+		}
+	}
+	if n := len(least.Forms); n < whole {
+		text += fmt.Sprintf(" of the %s that were asked for; the battery has %d", count(n, "form"), whole)
+	} else {
+		text += " of the battery"
+	}
+	t.part("tested", text)
+	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.State == verdict.Untested && !f.Needs }) {
+		t.part("untested", fmt.Sprintf("%s: %s", count(len(g.forms), "form"), g.why))
+	}
+	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.Needs && !strings.HasPrefix(f.Why, "the same as ") }) {
+		need, ok := strings.CutPrefix(g.why, "needs ")
+		switch {
+		case ok && len(g.forms) == 1:
+			need = " needs " + need
+		case ok:
+			need = " need " + need
+		default:
+			need = ": " + g.why
+		}
+		t.part("left out", count(len(g.forms), "form")+need)
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// A reason is why some forms were not decided.
+type reason struct {
+	why   string
+	forms []string
+}
+
+// reasons groups the chosen forms of all doors by why they were not decided,
+// the reason with the most forms first.
+func reasons(doors []*Door, choose func(verdict.FormResult) bool) []reason {
+	var list []reason
+	for _, d := range doors {
+		for _, f := range d.Forms {
+			if !choose(f) {
+				continue
+			}
+			i := slices.IndexFunc(list, func(r reason) bool { return r.why == f.Reason })
+			if i < 0 {
+				i = len(list)
+				list = append(list, reason{why: f.Reason})
+			}
+			if !slices.Contains(list[i].forms, f.Form.ID) {
+				list[i].forms = append(list[i].forms, f.Form.ID)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b reason) int { return len(b.forms) - len(a.forms) })
+	return list
+}
+
+// A note is what is no relay and yet worth knowing, of the doors of which is
+// true.
+type note struct {
+	is   func(*Door) bool
+	text string
+	step func(verdict.Judgement) remedy.Step // nil when there is nothing to mend
+}
+
+var notes = []note{
+	{offers("VRFY"), "announces VRFY, which tells strangers what mailboxes there are", remedy.VRFY},
+	{offers("ETRN"), "announces ETRN, by which strangers start the queue", remedy.ETRN},
+	{clearLogin, "offers login without TLS", remedy.Login},
+	{func(d *Door) bool { return d.CatchAll && d.Verdict != verdict.Accepts }, "takes mail for unknown recipients of its own domain (catch-all)", nil},
+}
+
+func offers(keyword string) func(*Door) bool {
+	return func(d *Door) bool {
+		_, ok := d.Session.Extensions[keyword]
+		return ok
+	}
+}
+
+// clearLogin reports whether passwords would cross the network readable
+// (RFC 8314 section 4.1).
+func clearLogin(d *Door) bool { return d.Session.TLS == "" && offers("AUTH")(d) }
+
+// notes writes each note once, with the ports that it is about.
+func (t *text) notes() {
+	doors := t.r.doors()
+	for _, n := range notes {
+		list := distinct(doors, n.is)
+		if len(list) == 0 {
+			continue
+		}
+		text := strings.ReplaceAll(numbers(list), " ", ", ") + ": " + n.text
+		if n.step != nil {
+			first := doors[slices.IndexFunc(doors, n.is)]
+			text += " (no relay, but mend it: " + brief(n.step(first.Judgement)) + ")"
+		}
+		t.part("note", text)
+	}
+}
+
+// brief is a step in one line.
+func brief(s remedy.Step) string {
+	if line, _, _ := strings.Cut(s.Command, "\n"); line != "" {
+		return line
+	}
+	return strings.TrimSuffix(s.Text, ".")
+}

@@ -1,0 +1,278 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"postern/remedy"
+	"postern/verdict"
+)
+
+// TextOptions say how a report is printed for people.
+type TextOptions struct {
+	Colour     bool   // red for what is open, and nothing else
+	Transcript string // the form whose conversations are printed too; "all" is every one, "" none
+	Flags      string // of the command line that made the report, to be repeated in the one that checks again
+}
+
+// WriteText prints the report for a person: the answer in the first line, then
+// the proof, then what to do. What servers said is made harmless.
+func WriteText(w io.Writer, r Report, o TextOptions) error {
+	t := &text{layout: layout{w: w}, r: r, o: o}
+	t.headline()
+	if worst := r.worst(); worst != nil {
+		switch r.Verdict() {
+		case verdict.Open:
+			t.open(worst)
+		case verdict.Accepts, verdict.Inconclusive:
+			t.doubt(worst)
+		case verdict.Closed:
+			t.closed()
+		case verdict.NotTested:
+		}
+		t.others(worst)
+		t.shares()
+		t.notes()
+	}
+	t.transcripts()
+	return t.err
+}
+
+// A text is one report on its way to a person.
+type text struct {
+	layout
+	r Report
+	o TextOptions
+}
+
+// worst returns the door that gives the target its verdict, or nil when no
+// port was reached.
+func (r Report) worst() *Door {
+	var worst *Door
+	for i := range r.Addresses {
+		if d := r.Addresses[i].Worst(); d != nil && (worst == nil || d.Verdict.Worse(worst.Verdict)) {
+			worst = d
+		}
+	}
+	return worst
+}
+
+// doors returns all tested ports of all addresses.
+func (r Report) doors() []*Door {
+	var all []*Door
+	for i := range r.Addresses {
+		for k := range r.Addresses[i].Doors {
+			all = append(all, &r.Addresses[i].Doors[k])
+		}
+	}
+	return all
+}
+
+// again is what a person types to check the target once more.
+func (r Report) again(o TextOptions) string {
+	return strings.TrimSpace(quote(cmp.Or(r.Given, r.Host)) + " " + o.Flags)
+}
+
+// quote makes one word of a shell's from a target: lists of targets come from
+// elsewhere.
+func quote(s string) string {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_:", r)
+	}
+	if s != "" && s[0] != '-' && !strings.ContainsFunc(s, odd) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+const red, plain = "\x1b[31m", "\x1b[0m"
+
+var answers = map[verdict.Verdict]string{
+	verdict.Open: "OPEN", verdict.Closed: "CLOSED", verdict.NotTested: "NOT TESTED",
+	verdict.Accepts: "DOUBTFUL", verdict.Inconclusive: "DOUBTFUL",
+}
+
+// headline writes the answer.
+func (t *text) headline() {
+	v := t.r.Verdict()
+	name := visible(cmp.Or(t.r.Given, t.r.Host))
+	answer := answers[v]
+	margin := fmt.Sprintf("%-15s %-8s ", name, answer)
+	lines := fold(visible(t.answer(v)), max(20, width-len([]rune(margin))), width-25)
+	if t.o.Colour && v == verdict.Open {
+		margin = strings.Replace(margin, " OPEN ", " "+red+"OPEN"+plain+" ", 1)
+	}
+	for _, s := range lines {
+		t.line(margin + s)
+		margin = strings.Repeat(" ", 25)
+	}
+}
+
+func (t *text) answer(v verdict.Verdict) string {
+	worst := t.r.worst()
+	switch v {
+	case verdict.Open:
+		if p := worst.Proof; p.Kind == verdict.KindForward {
+			return "forwarded port: strangers' mail leaves through " + cmp.Or(visible(p.EgressName), p.Egress.String())
+		}
+		return "relays strangers' mail: " + places(t.r, func(d *Door) bool { return d.Verdict == verdict.Open })
+	case verdict.Accepts:
+		text := "accepts: " + worst.Why
+		if !worst.Until.IsZero() {
+			text += "; what arrives later is recognised until " + worst.Until.Format("2 Jan 15:04 MST")
+		}
+		return text
+	case verdict.Inconclusive:
+		return fmt.Sprintf("inconclusive: %s; %s tested", worst.Why, percent(worst.Tested))
+	case verdict.Closed:
+		return places(t.r, func(d *Door) bool { return d.Verdict == verdict.Closed })
+	case verdict.NotTested:
+	}
+	return notTested(t.r)
+}
+
+// open writes the proof, why it is so and what to do.
+func (t *text) open(worst *Door) {
+	p := worst.Proof
+	arrived := p.Arrival
+	when := ""
+	if !p.AcceptedAt().IsZero() {
+		when = "accepted " + p.AcceptedAt().Format("15:04:05") + ", "
+	}
+	t.part("proof", fmt.Sprintf("%s %sarrived %s from %s (%s)", visible(arrived.ForwardPath), when,
+		arrived.At.Format("15:04:05 MST"), p.Egress, visible(p.EgressName)))
+	for _, n := range p.Notes {
+		t.part("", n)
+	}
+	if len(p.Hops) > 0 {
+		t.part("way", strings.Join(p.Path(), "; then "))
+	}
+	t.part("form", p.Form.ID+more(worst)+"; conversation: --transcript "+p.Form.ID)
+	t.part("why", worst.Why)
+	t.software(worst)
+	t.steps(t.remedy())
+}
+
+// more names the other forms that came through, or how many there are.
+func more(d *Door) string {
+	var others []string
+	for _, f := range d.Forms {
+		if f.State == verdict.Arrived && f.Form.ID != d.Proof.Form.ID {
+			others = append(others, f.Form.ID)
+		}
+	}
+	switch {
+	case len(others) == 0:
+		return ""
+	case len(others) <= 4:
+		return " (and " + strings.Join(others, ", ") + ")"
+	}
+	return fmt.Sprintf(" (and %d more)", len(others))
+}
+
+func (t *text) software(d *Door) {
+	s := remedy.Identify(d.Judgement)
+	if s.Why == "" {
+		return
+	}
+	guess := "looks like "
+	if s.Sure {
+		guess = ""
+	}
+	t.part("server", guess+s.Title+", "+s.Why)
+}
+
+// remedy returns the steps for every port that has something to close, each
+// step once, those that check again last.
+func (t *text) remedy() []remedy.Step {
+	var steps, last []remedy.Step
+	for _, d := range t.r.doors() {
+		list := remedy.For(d.Judgement, t.r.again(t.o))
+		if len(list) == 0 {
+			continue
+		}
+		for _, s := range list[:len(list)-1] {
+			if !slices.Contains(steps, s) {
+				steps = append(steps, s)
+			}
+		}
+		if len(last) == 0 {
+			last = list[len(list)-1:]
+		}
+	}
+	return append(steps, last...)
+}
+
+func (t *text) steps(list []remedy.Step) {
+	label := "do"
+	for i, s := range list {
+		t.item(label, i+1, s.Text, s.Command)
+		label = ""
+	}
+}
+
+// doubt writes what would lead to a certain answer.
+func (t *text) doubt(worst *Door) {
+	for _, f := range worst.Forms {
+		if f.State == verdict.Accepted {
+			t.part("form", f.Form.ID+"; conversation: --transcript "+f.Form.ID)
+			break
+		}
+	}
+	t.part("where", places(t.r, func(d *Door) bool { return d.Verdict == worst.Verdict }))
+	t.software(worst)
+	if steps := t.remedy(); len(steps) > 0 {
+		t.steps(steps)
+		return
+	}
+	t.part("do", worst.Do)
+}
+
+// closed writes what was tried, and backscatter, which is no relay and a
+// nuisance all the same.
+func (t *text) closed() {
+	tries := 0
+	var why []string
+	for _, d := range t.r.doors() {
+		for _, f := range d.Forms {
+			tries += f.Tries
+		}
+		if d.Verdict == verdict.Closed && !slices.Contains(why, d.Why) {
+			why = append(why, d.Why)
+		}
+	}
+	text := fmt.Sprintf("%d tries in %s; %s", tries, span(t.r.Took), strings.Join(why, "; "))
+	if codes := t.r.refusals(); len(codes) > 0 {
+		text += " (" + strings.Join(codes, ", ") + ")"
+	}
+	t.part("smtp", text)
+	for _, d := range t.r.doors() {
+		if a := d.Backscatter; a != nil {
+			t.part("exhibit", fmt.Sprintf("a notice from %s (%s) to %s at %s", a.Peer.Addr(), visible(cmp.Or(a.PTR, a.Helo)),
+				visible(a.ForwardPath), a.At.Format("15:04:05 MST")))
+			break
+		}
+	}
+	t.steps(t.remedy())
+}
+
+// refusals returns the codes of the refusals, the most frequent first.
+func (r Report) refusals() []string {
+	count := map[string]int{}
+	for _, d := range r.doors() {
+		for _, f := range d.Forms {
+			if f.State == verdict.Refused && !f.Reply.IsZero() {
+				count[strings.TrimSpace(fmt.Sprintf("%d %s", f.Reply.Code, f.Reply.Enhanced))]++
+			}
+		}
+	}
+	codes := make([]string, 0, len(count))
+	for c := range count {
+		codes = append(codes, c)
+	}
+	slices.SortFunc(codes, func(a, b string) int { return cmp.Or(count[b]-count[a], strings.Compare(a, b)) })
+	return codes[:min(4, len(codes))]
+}
