@@ -44,11 +44,11 @@ func (m *Mailbox) visit(ctx context.Context) error {
 	if err := m.open(c); err != nil {
 		return err
 	}
+	m.set(nil)
 	for {
 		if err := m.look(c); err != nil {
 			return err
 		}
-		m.set(nil)
 		if err := m.rest(ctx, c, fresh); err != nil {
 			return err
 		}
