@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,20 +148,21 @@ func TestSlowMessage(t *testing.T) {
 			}
 			d.expect("354")
 			start := time.Now()
-			go func() {
+			var dripping sync.WaitGroup
+			dripping.Go(func() {
 				for {
 					if _, err := io.WriteString(d.conn, "x\r\n"); err != nil {
 						return
 					}
 					time.Sleep(10 * time.Second)
 				}
-			}()
+			})
 			d.expect("421")
 			if took := time.Since(start); took < c.after-time.Second || took > c.after+11*time.Second {
 				t.Errorf("%s: ended after %v, want %v", c.name, took, c.after)
 			}
 			_, _ = d.ends()
-			d.conn.Close()
+			dripping.Wait()
 		})
 	}
 }

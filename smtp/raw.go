@@ -190,9 +190,8 @@ func arm(ctx context.Context, set func(time.Time) error) (disarm func()) {
 	if ctx.Done() == nil {
 		return func() {}
 	}
-	if at, ok := ctx.Deadline(); ok {
-		_ = set(at)
-	}
+	// Not by the deadline of ctx: the connection could meet it first, and the
+	// context would not know its cause yet.
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		_ = set(time.Unix(1, 0))
@@ -201,12 +200,13 @@ func arm(ctx context.Context, set func(time.Time) error) (disarm func()) {
 	return func() {
 		if !stop() {
 			<-ended
+			_ = set(time.Time{})
 		}
-		_ = set(time.Time{})
 	}
 }
 
-// cause says why ctx ended; a deadline may be met by the connection first.
+// cause says why ctx ended; a time limit that the caller set on the connection
+// itself has none.
 func cause(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
