@@ -35,6 +35,7 @@ func (c *censor) pass(p []byte) []byte {
 			c.endLine()
 			out = append(out, b)
 		case b == '\r': // within a line it ends nothing: what follows may still be the credential
+			c.inWord = false
 			out = append(out, b)
 		case c.secret(b):
 			if !c.hiding {
