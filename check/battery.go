@@ -37,6 +37,7 @@ type battery struct {
 	perVisit  int
 	done      map[string]verdict.Exchange // by form
 	failures  map[string]int              // sessions that ended at a form, by form
+	single    bool                        // the server has turned a session away
 	turnedOff int                         // sessions in a row that did not come to be
 	lastWhy   string
 }
@@ -58,8 +59,8 @@ func (b *battery) play(ctx context.Context, plays []probe.Play) {
 	b.todo, b.turnedOff = plays, 0
 	b.mu.Unlock()
 	var wg sync.WaitGroup
-	for range min(b.sessions, len(plays)) {
-		wg.Go(func() { b.work(ctx) })
+	for i := range min(b.sessions, len(plays)) {
+		wg.Go(func() { b.work(ctx, i) })
 	}
 	wg.Wait()
 	b.mu.Lock()
@@ -78,7 +79,7 @@ var errPatience = errors.New("the server took longer than 15 minutes for its bat
 // maxTurnedOff is after how many sessions in a row that did not come to be
 // the rest of the battery is given up; the pauses between them add up to
 // more than two minutes.
-const maxTurnedOff = 8
+const maxTurnedOff = 9
 
 func (b *battery) whyNot(ctx context.Context) string {
 	if err := context.Cause(ctx); err != nil {
@@ -87,8 +88,10 @@ func (b *battery) whyNot(ctx context.Context) string {
 	return "the server turns us away: " + b.lastWhy
 }
 
-func (b *battery) work(ctx context.Context) {
-	for ctx.Err() == nil {
+// work plays until nothing is left. Once the server has turned a session
+// away, the first worker goes on alone.
+func (b *battery) work(ctx context.Context, worker int) {
+	for ctx.Err() == nil && (worker == 0 || !b.oneByOne()) {
 		batch := b.take()
 		if len(batch) == 0 {
 			return
@@ -102,28 +105,24 @@ func (b *battery) work(ctx context.Context) {
 			continue
 		}
 		v, err := b.smtp.Open(ctx, &transcript.Transcript{})
-		if err != nil || !v.Session.Banner.Positive() || !v.Session.Hello.Positive() {
-			why := "no answer"
-			switch {
-			case err != nil:
-				why = err.Error()
-			case !v.Session.Banner.Positive():
-				why = v.Session.Banner.String()
-			default:
-				why = v.Session.Hello.String()
-			}
-			if v != nil && err == nil {
-				v.Close()
-			}
+		if err == nil {
+			err = v.TurnedAway()
+		}
+		if err != nil {
 			b.giveBack(batch)
-			if !b.refused(why) {
-				return
-			}
+			b.refused(err.Error())
 			continue
 		}
 		b.visit(ctx, v, batch)
 		v.Close()
 	}
+}
+
+// oneByOne reports whether sessions are played one after the other.
+func (b *battery) oneByOne() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.single
 }
 
 // leftover returns what a session handed back while nobody was at work.
@@ -165,11 +164,11 @@ func (b *battery) giveBack(batch []probe.Play) {
 	b.todo = append(slices.Clone(batch), b.todo...)
 }
 
-// refused is told of a session that did not come to be; it reports whether to
-// go on.
-func (b *battery) refused(why string) bool {
+// refused is told of a session that did not come to be.
+func (b *battery) refused(why string) {
 	d := b.pace.refused()
 	b.mu.Lock()
+	b.single = true
 	b.turnedOff++
 	b.lastWhy = why
 	goOn := b.turnedOff < maxTurnedOff
@@ -177,7 +176,6 @@ func (b *battery) refused(why string) bool {
 	if goOn {
 		b.paused(d, why)
 	}
-	return goOn
 }
 
 // visit plays a batch in a session that is open. When the session ends early,
@@ -192,7 +190,7 @@ func (b *battery) visit(ctx context.Context, v *probe.Visit, batch []probe.Play)
 	}
 	if len(played) > 0 {
 		b.turnedOff = 0
-		b.pace.served()
+		b.pace.welcome()
 	}
 	if err == nil {
 		return
@@ -231,6 +229,7 @@ func (b *battery) alone(ctx context.Context, p probe.Play) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.turnedOff = 0
+	b.pace.welcome()
 	b.record(x)
 	if x.Outcome == verdict.NotOffered {
 		b.skip(x)
@@ -258,7 +257,7 @@ func (b *battery) record(x verdict.Exchange) {
 // retryDelays are the pauses before what was put off is played again with the
 // same envelope, as greylisting asks (RFC 6647 section 5). They are cut off
 // where the caller's patience ends.
-var retryDelays = []time.Duration{3 * time.Second, 7 * time.Second, 20 * time.Second, time.Minute, 4 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute}
+var retryDelays = []time.Duration{3 * time.Second, 4 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 4 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute}
 
 // putOff returns the plays whose exchange may come out otherwise later.
 func (b *battery) putOff(plays []probe.Play, firm func(verdict.Exchange) bool) []probe.Play {

@@ -102,8 +102,8 @@ func (p *port) controlPutOff() bool {
 		if a.Control != verdict.KnownRecipient {
 			continue
 		}
-		if a.Reply.Positive() {
-			return false
+		if a.Reply.Positive() && strings.Contains(a.Recipient, "@") {
+			return false // and it tells a domain, which the bare postmaster does not
 		}
 		off = off || a.Reply.Transient()
 	}

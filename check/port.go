@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -62,7 +63,7 @@ func (p *port) run(ctx context.Context) error {
 	}
 	p.inbox = p.watch.expect(p.tokens) // before the first message is sent: it may arrive before we wait
 	p.askControls(ctx, visit)
-	p.prepare()
+	p.prepare(p.forms)
 	p.playAll(ctx, visit)
 	return nil
 }
@@ -82,10 +83,14 @@ func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 	}
 	first.Banner = silence
 	v, err := p.open(ctx, first)
-	if err == nil {
-		first.Banner = 0
+	if err == nil && (v.Session.Banner.Positive() || v.Session.Banner.Permanent()) {
+		first.Banner, first.Proxied = 0, p.smtp.Proxied
 		p.smtp = first
 		return v, nil
+	}
+	if err == nil {
+		v.Close()
+		err = fmt.Errorf("%w: %s", probe.ErrNoBanner, v.Session.Banner)
 	}
 	if !errors.Is(err, probe.ErrNoBanner) || errors.Is(err, smtp.ErrNotSMTP) && first.TLS == probe.Plain {
 		return nil, err
@@ -147,7 +152,7 @@ func (p *port) tryOthers(ctx context.Context, first probe.SMTP, why error) (*pro
 // it comes again, as long as the caller is willing to wait.
 func (p *port) open(ctx context.Context, s probe.SMTP) (*probe.Visit, error) {
 	deadline := time.Now().Add(p.o.Wait)
-	for {
+	for first := true; ; first = false {
 		if err := p.pace.wait(ctx); err != nil {
 			return nil, err
 		}
@@ -157,6 +162,16 @@ func (p *port) open(ctx context.Context, s probe.SMTP) (*probe.Visit, error) {
 		}
 		if !v.Session.Banner.Transient() && !v.Session.Hello.Transient() {
 			return v, nil
+		}
+		if first && s.TLS == probe.Plain && !s.Proxied {
+			// Postfix says 421 to whoever comes without the PROXY header that it waits for.
+			proxied := s
+			proxied.Proxied = true
+			if w, err := proxied.Open(ctx, &transcript.Transcript{}); err == nil && w.TurnedAway() == nil {
+				v.Close()
+				p.smtp.Proxied = true
+				return w, nil
+			}
 		}
 		d := p.pace.refused()
 		if time.Now().Add(d).After(deadline) {
@@ -186,11 +201,13 @@ func (p *port) learn(s verdict.Session) {
 }
 
 // prepare makes the plays: an envelope and a message for each form.
-func (p *port) prepare() {
+func (p *port) prepare(forms []plan.Form) []probe.Play {
+	before := len(p.plays)
 	seen := map[string]bool{} // what a form looks like on the wire, so that none is played twice
-	for i, f := range p.forms {
-		play, missing := p.makePlay(f, p.tokens[i])
-		key := f.Move.Name + "\x00" + strings.ReplaceAll(fmt.Sprintf("%q", play.Envelope), string(p.tokens[i]), "T")
+	for _, f := range forms {
+		token := p.tokens[slices.IndexFunc(p.forms, func(g plan.Form) bool { return g.ID == f.ID })]
+		play, missing := p.makePlay(f, token)
+		key := f.Move.Name + "\x00" + strings.ReplaceAll(fmt.Sprintf("%q", play.Envelope), string(token), "T")
 		x := verdict.Exchange{Form: f, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Needs: true}
 		switch {
 		case len(missing) > 0:
@@ -210,6 +227,20 @@ func (p *port) prepare() {
 		}
 		p.evidence.Exchanges = append(p.evidence.Exchanges, x)
 	}
+	return p.plays[before:]
+}
+
+// prepareMissing makes the plays of the forms that lacked a fact which has
+// been learned since.
+func (p *port) prepareMissing() []probe.Play {
+	var again []plan.Form
+	p.evidence.Exchanges = slices.DeleteFunc(p.evidence.Exchanges, func(x verdict.Exchange) bool {
+		if x.Needs {
+			again = append(again, x.Form)
+		}
+		return x.Needs
+	})
+	return p.prepare(again)
 }
 
 func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
@@ -348,6 +379,7 @@ func (p *port) retry(ctx context.Context) {
 		}
 		if control {
 			p.askAgain(ctx)
+			again = append(again, p.prepareMissing()...)
 		}
 		p.battery.play(ctx, again)
 	}

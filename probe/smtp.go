@@ -65,7 +65,6 @@ type Visit struct {
 	record  *transcript.Transcript
 	Session verdict.Session
 	Local   netip.AddrPort // our side of the connection
-	renamed bool           // the last form gave another name than ours
 }
 
 // Open connects, reads the banner, says EHLO (or HELO where that is refused)
@@ -186,6 +185,20 @@ func (v *Visit) hello(ctx context.Context, verb, name string) error {
 		}
 	}
 	return err
+}
+
+// TurnedAway returns the refusal with which the server ended the session
+// before the first envelope, or nil. It closes the session then.
+func (v *Visit) TurnedAway() error {
+	r := v.Session.Banner
+	if r.Positive() {
+		r = v.Session.Hello
+	}
+	if r.Positive() {
+		return nil
+	}
+	v.Close()
+	return fmt.Errorf("turned away: %s", r)
 }
 
 // Offers reports whether the server's EHLO showed the keyword.

@@ -7,25 +7,14 @@ import (
 	"postern/verdict"
 )
 
-// heloAs gives another name in EHLO than ours. EHLO may come again at any time
-// and then starts the session anew (RFC 5321 section 4.1.4).
-func heloAs(ctx context.Context, v *Visit, p Play) (verdict.Stage, mail.Reply, error) {
-	return v.rename(ctx, "EHLO "+p.Envelope.MoveArg)
+// heloAs gives another name in EHLO than ours, in a session of its own: not
+// every server takes a second EHLO to heart.
+func heloAs(_ SMTP, p Play) (greeting, error) {
+	return greeting{hello: "EHLO", name: p.Envelope.MoveArg}, nil
 }
 
 // heloOnly says HELO, which some servers send through other rules.
-func heloOnly(ctx context.Context, v *Visit, _ Play) (verdict.Stage, mail.Reply, error) {
-	return v.rename(ctx, "HELO "+v.smtp.Helo)
-}
-
-// rename returns the reply only when it is a refusal.
-func (v *Visit) rename(ctx context.Context, line string) (verdict.Stage, mail.Reply, error) {
-	r, err := v.commandRaw(ctx, line+"\r\n")
-	if err != nil || !r.Positive() {
-		return verdict.AtHello, r, err
-	}
-	return "", mail.Reply{}, nil
-}
+func heloOnly(s SMTP, _ Play) (greeting, error) { return greeting{hello: "HELO", name: s.Helo}, nil }
 
 // noHelo says nothing before MAIL.
 func noHelo(SMTP, Play) (greeting, error) { return greeting{}, nil }

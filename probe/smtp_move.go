@@ -18,6 +18,7 @@ type move struct {
 	greet    func(s SMTP, p Play) (greeting, error)
 	prepare  func(ctx context.Context, v *Visit, p Play) (verdict.Stage, mail.Reply, error)
 	transact func(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
+	early    bool // speaks before the banner, so that a refusal there is the answer to the form
 	shared   bool // leaves the session as it was, so that other forms may follow
 }
 
@@ -27,12 +28,12 @@ var errNotOffered = errors.New("not offered")
 // moves are all that forms.tsv may name; a test holds the two together.
 var moves = map[string]move{
 	"":                {shared: true},
-	"helo":            {prepare: heloAs, shared: true},
-	"helo-only":       {prepare: heloOnly, shared: true},
+	"helo":            {greet: heloAs},
+	"helo-only":       {greet: heloOnly},
 	"no-helo":         {greet: noHelo},
-	"early-talk":      {greet: earlyTalk, transact: earlyTransact},
-	"proxy-v1":        {greet: greetProxyV1, prepare: proxyTaken},
-	"proxy-v2":        {greet: greetProxyV2, prepare: proxyTaken},
+	"early-talk":      {early: true, greet: earlyTalk, transact: earlyTransact},
+	"proxy-v1":        {early: true, greet: greetProxyV1, prepare: proxyTaken},
+	"proxy-v2":        {early: true, greet: greetProxyV2, prepare: proxyTaken},
 	"xclient":         {prepare: xclient},
 	"xclient-login":   {prepare: xclientLogin},
 	"xforward":        {prepare: xforward},
@@ -55,19 +56,6 @@ func Shared(name string) bool { return moves[name].shared }
 // playHere plays one form with a shared move in this session.
 func (v *Visit) playHere(ctx context.Context, p Play) (verdict.Exchange, error) {
 	m := moves[p.Form.Move.Name]
-	if m.prepare != nil {
-		defer func() { v.renamed = true }()
-		if stage, r, err := m.prepare(ctx, v, p); err != nil {
-			return verdict.Exchange{}, err
-		} else if !r.IsZero() {
-			return v.exchange(p, stage, r), nil
-		}
-	} else if v.renamed {
-		v.renamed = false
-		if err := v.hello(ctx, "EHLO", v.smtp.Helo); err != nil {
-			return verdict.Exchange{}, err
-		}
-	}
 	if m.transact == nil {
 		return v.transact(ctx, p)
 	}
@@ -124,8 +112,12 @@ func (s SMTP) PlayAlone(ctx context.Context, p Play) (verdict.Exchange, error) {
 		return notReached(x, v, err)
 	}
 	defer v.Close()
-	if !v.Session.Banner.Positive() {
-		return v.exchange(p, verdict.AtBanner, v.Session.Banner), nil
+	if b := v.Session.Banner; !b.Positive() {
+		if m.early && b.Permanent() {
+			return v.exchange(p, verdict.AtBanner, b), nil
+		}
+		x.Why = "turned away: " + b.String()
+		return x, v.TurnedAway()
 	}
 	if g.hello != "" && !v.Session.Hello.Positive() {
 		return v.exchange(p, verdict.AtHello, v.Session.Hello), nil
@@ -186,7 +178,7 @@ func (v *Visit) lost(x verdict.Exchange, stage verdict.Stage, err error) (verdic
 // that changes the beginning, such as a PROXY header, may itself be what the
 // server hangs up on: that is an answer to the form.
 func notReached(x verdict.Exchange, v *Visit, err error) (verdict.Exchange, error) {
-	if v != nil && x.Form.Move.Name != "" && moves[x.Form.Move.Name].greet != nil && errors.Is(err, ErrNoBanner) {
+	if v != nil && moves[x.Form.Move.Name].early && errors.Is(err, ErrNoBanner) {
 		x.Outcome, x.Stage, x.At = verdict.Dropped, verdict.AtMove, time.Now()
 		return x, nil
 	}

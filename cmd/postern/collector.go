@@ -25,6 +25,7 @@ type collectorFlags struct {
 	url, secret                      string
 	imap, imapUser, imapSecret       string
 	mailbox                          string
+	imapFixed                        bool
 	stateFolder                      string
 }
 
@@ -40,7 +41,8 @@ func (f *collectorFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.imap, "imap", "", "`HOST:PORT` of an IMAP server with a mailbox of yours, instead of a collector")
 	fl.StringVar(&f.imapUser, "imap-user", "", "`NAME` to log in with")
 	fl.StringVar(&f.imapSecret, "imap-password", "", "`FILE` of its password")
-	fl.StringVar(&f.mailbox, "imap-address", "", "`ADDRESS` of the mailbox; user+token@domain must reach it, or the address alone")
+	fl.StringVar(&f.mailbox, "imap-address", "", "`ADDRESS` of the mailbox; user+token@domain must reach it too")
+	fl.BoolVar(&f.imapFixed, "imap-fixed", false, "the mailbox knows no user+token; send to its address alone")
 }
 
 // preset fills what was not given.
@@ -61,7 +63,9 @@ type source struct {
 	listen    netip.AddrPort // of a collector of our own
 	zoneAddr  netip.AddrPort
 	zone      *collect.Zone
-	stop      func() // ends what start began, and waits
+	address   netip.Addr                   // of a collector elsewhere
+	backup    func(netip.Addr) mail.Domain // names tests in the zone of a collector elsewhere
+	stop      func()                       // ends what start began, and waits
 }
 
 func (s *source) apply(o *check.Options) {
@@ -72,18 +76,27 @@ func (s *source) apply(o *check.Options) {
 	if a := s.listen.Addr(); a.IsValid() && !a.IsUnspecified() {
 		o.CollectorIP = a
 	}
+	if s.address.IsValid() {
+		o.CollectorIP = s.address
+	}
+	o.Backup = s.backup
 	if s.zone != nil {
 		o.Backup = s.zone.BackupName
 	}
+}
+
+// backupIn names the tests in a zone.
+func backupIn(zone mail.Domain) func(netip.Addr) mail.Domain {
+	return func(a netip.Addr) mail.Domain { return collect.BackupName(zone, a) }
 }
 
 // start begins whatever the flags name. The resolver may be nil.
 func (f *collectorFlags) start(ctx context.Context, r *resolve.Resolver) (*source, error) {
 	switch {
 	case f.url != "":
-		return f.startRemote()
+		return f.startRemote(ctx, r)
 	case f.imap != "":
-		return f.startMailbox(ctx)
+		return f.startMailbox(ctx, r)
 	case f.domain == "" && f.zone == "":
 		return &source{stop: func() {}}, nil
 	}
