@@ -131,7 +131,7 @@ func fetch(ctx context.Context, archives string, packages []string) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(empty)
+	defer func() { _ = os.RemoveAll(empty) }()
 	list, err := install(empty, "--print-uris")
 	if err != nil {
 		return nil, err

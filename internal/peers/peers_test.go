@@ -174,7 +174,7 @@ func zone(t *testing.T, target *Target) {
 	})}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ActivateAndServe() }()
-	t.Cleanup(func() { pc.Close(); <-done })
+	t.Cleanup(func() { _ = pc.Close(); <-done })
 }
 
 // sink takes every message on the tester's side and gives its recipient.

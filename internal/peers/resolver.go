@@ -65,7 +65,7 @@ func (t *Target) resolver(ctx context.Context, tb testing.TB) error {
 	})}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ActivateAndServe() }()
-	tb.Cleanup(func() { pc.Close(); <-done })
+	tb.Cleanup(func() { _ = pc.Close(); <-done })
 	return nil
 }
 

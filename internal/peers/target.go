@@ -230,6 +230,6 @@ func (j *journal) listen(ctx context.Context, tb testing.TB, path string) error 
 			_, _ = j.Write(append(bytes.TrimRight(line[:n], "\n\x00"), '\n'))
 		}
 	}()
-	tb.Cleanup(func() { c.Close(); <-done })
+	tb.Cleanup(func() { _ = c.Close(); <-done })
 	return os.Chmod(path, 0o666)
 }

@@ -21,7 +21,7 @@ func TestLead(t *testing.T) {
 			var rest []string
 			for _, line := range strings.Split(string(out), "\n") {
 				f := strings.Fields(line)
-				if len(f) > 2 && f[1] == "25" {
+				if len(f) > 2 && (f[1] == "CLOSED" || f[1] == "OPEN" || f[1] == "DOUBTFUL") {
 					verdict = line
 				} else if !strings.Contains(line, " refused ") {
 					if len(line) > 200 {
