@@ -79,7 +79,7 @@ var errPatience = errors.New("the server took longer than 15 minutes for its bat
 // maxTurnedOff is after how many sessions in a row that did not come to be
 // the rest of the battery is given up; the pauses between them add up to
 // more than two minutes.
-const maxTurnedOff = 9
+const maxTurnedOff = 5
 
 func (b *battery) whyNot(ctx context.Context) string {
 	if err := context.Cause(ctx); err != nil {
@@ -169,6 +169,9 @@ func (b *battery) refused(why string) {
 	d := b.pace.refused()
 	b.mu.Lock()
 	b.single = true
+	if b.perVisit == perSession {
+		b.perVisit = 2 * perSession // sessions are dear here, and nobody hung up on a long one so far
+	}
 	b.turnedOff++
 	b.lastWhy = why
 	goOn := b.turnedOff < maxTurnedOff

@@ -16,14 +16,13 @@ type pace struct {
 	mu     sync.Mutex
 	burst  int
 	next   time.Time // when the next session may begin
-	pause  time.Duration
-	begun  []time.Time // sessions of the last minute
-	served bool        // since the last refusal
+	paused time.Time // until when refusals are those of one moment
+	inRow  int       // refusals since the last session that was served
+	served []time.Time
 }
 
 const (
 	paceBurst   = 10
-	maxPause    = time.Minute      // long enough for every limit that counts by the minute
 	maxInterval = 15 * time.Second // slower than four sessions a minute is no check any more
 )
 
@@ -46,7 +45,6 @@ func (p *pace) wait(ctx context.Context) error {
 			} else {
 				p.next = now.Add(p.interval)
 			}
-			p.begun = append(p.begun, now)
 			p.mu.Unlock()
 			return ctx.Err()
 		}
@@ -57,43 +55,49 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 }
 
+// pauses are how long nobody knocks after each refusal in a row. Servers count
+// by the minute, and some count what they turn away too: only a whole minute
+// of silence helps there.
+var pauses = []time.Duration{2 * time.Second, 10 * time.Second, 61 * time.Second}
+
 // refused is told when the server turned a session away; it returns how long
-// all sessions now pause. Afterwards they come more slowly than they did in
-// the minute before: servers count what one address does in a minute.
+// all sessions now pause. Afterwards they come more slowly than before.
 func (p *pace) refused() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.served || p.pause == 0 {
-		p.slowDown(now)
+	if now.Before(p.paused) {
+		return p.next.Sub(now) // one that began before the pause, and counts no further
 	}
-	if p.next.After(now.Add(time.Second)) {
-		return p.next.Sub(now) // another session was turned away just before
-	}
-	p.pause = min(max(2*p.pause, time.Second), maxPause)
-	p.next = now.Add(p.pause)
-	return p.pause
+	p.slowDown(now)
+	pause := pauses[min(p.inRow, len(pauses)-1)]
+	p.inRow++
+	p.next, p.paused = now.Add(pause), now.Add(pause/2)
+	return pause
 }
 
-// slowDown stretches the interval so that the sessions of the last minute
-// would have taken two.
+// slowDown stretches the interval beyond what the served sessions of the last
+// minute took.
 func (p *pace) slowDown(now time.Time) {
-	p.served, p.burst, p.pause = false, 0, 0
+	p.burst = 0
 	recent := 0
-	for _, t := range p.begun {
+	for _, t := range p.served {
 		if now.Sub(t) < time.Minute {
 			recent++
 		}
 	}
-	p.begun = nil
-	p.interval = min(max(p.interval, time.Minute/time.Duration(max(recent, 1))), maxInterval)
+	p.served = nil
+	if recent > 0 {
+		p.interval = min(max(p.interval, 3*time.Minute/time.Duration(2*recent)), maxInterval)
+	}
 }
 
 // welcome is told when a session went well.
 func (p *pace) welcome() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.served = true
+	p.served = append(p.served, time.Now())
+	p.inRow = 0
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

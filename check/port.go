@@ -81,7 +81,7 @@ func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 	if p.addr.Port() == 465 { // RFC 8314 section 3.3
 		first.TLS = probe.Implicit
 	}
-	first.Banner = silence
+	first.Banner = p.silence()
 	v, err := p.open(ctx, first)
 	if err == nil && (v.Session.Banner.Positive() || v.Session.Banner.Permanent()) {
 		first.Banner, first.Proxied = 0, p.smtp.Proxied
@@ -102,10 +102,17 @@ func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 // longer than the greet pauses in use, which are 5 to 6 seconds.
 const silence = 8 * time.Second
 
+func (p *port) silence() time.Duration {
+	if p.o.Timeout > 0 {
+		return min(silence, p.o.Timeout/2)
+	}
+	return silence
+}
+
 func (p *port) tryOthers(ctx context.Context, first probe.SMTP, why error) (*probe.Visit, error) {
 	patient, encrypted, proxied := p.smtp, p.smtp, p.smtp
-	encrypted.TLS, encrypted.Banner = probe.Implicit, silence
-	proxied.Proxied, proxied.Banner = true, silence
+	encrypted.TLS, encrypted.Banner = probe.Implicit, p.silence()
+	proxied.Proxied, proxied.Banner = true, p.silence()
 	ways := []probe.SMTP{proxied}
 	if first.TLS == probe.Implicit {
 		ways = append(ways, patient)

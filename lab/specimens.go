@@ -102,7 +102,7 @@ func decoys() []Specimen {
 			return open.SMTP{Rule: closed, Slow: growing(100*time.Millisecond, time.Second)}
 		}},
 		{Name: "greet-pause", What: "holds its banner back", Want: verdict.Closed, Server: func(World) open.SMTP {
-			return open.SMTP{Rule: closed, Pause: 3 * time.Second}
+			return open.SMTP{Rule: closed, Pause: time.Second}
 		}},
 		{Name: "split-ehlo", What: "answers EHLO in two segments, then refuses with 450", Want: verdict.Closed, Wire: SplitEHLO, Server: by(denies(closed, mail.NewReply(450, "4.7.1", "relay access denied")))},
 		{Name: "three-errors", What: "hangs up at the third error", Want: verdict.Closed, Server: func(World) open.SMTP {

@@ -172,7 +172,7 @@ func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	go func() { served <- l.Run(serving) }()
 	defer func() { stopServing(); <-served }()
 	o := check.Options{
-		Domain: lab.Domain, RelayDomain: lab.RelayDomain, TryLogins: true, Wait: labWait, Timeout: 15 * time.Second, Helo: "tester.example",
+		Domain: lab.Domain, RelayDomain: lab.RelayDomain, TryLogins: true, Wait: labWait, Timeout: 6 * time.Second, Helo: "tester.example",
 		Resolver: labNames{},
 	}
 	source.apply(&o)
