@@ -26,7 +26,7 @@ func (fixed) Addresses(context.Context, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, nil
 }
 func (fixed) Exchangers(_ context.Context, name string) ([]string, error) { return []string{name}, nil }
-func (fixed) Names(context.Context, netip.Addr) ([]string, error)        { return nil, nil }
+func (fixed) Names(context.Context, netip.Addr) ([]string, error)         { return nil, nil }
 
 // collector runs a collector on loopback until the test ends.
 func collector(t *testing.T) (*collect.Local, netip.AddrPort) {
