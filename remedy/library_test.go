@@ -30,7 +30,7 @@ func allHoles() []string {
 func TestEveryHoleHasARemedyOnEverySoftware(t *testing.T) {
 	for _, software := range known().names() {
 		for _, hole := range allHoles() {
-			steps := Remedy(software, hole)
+			steps := known().steps(software, hole)
 			if len(steps) == 0 || steps[0].Text == "" {
 				t.Errorf("%s has no remedy for %q, and unknown.md has none either", software, hole)
 			}

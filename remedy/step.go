@@ -24,7 +24,7 @@ func For(j verdict.Judgement, target string) []Step {
 	case j.Proof != nil && j.Proof.Kind == verdict.KindForward:
 		steps = l.forward()
 	case j.Proof != nil && lostClient(j.Proof):
-		steps = l.lost()
+		steps = l.lost(software)
 	case j.Proof != nil:
 		for _, hole := range holes(j) {
 			steps = append(steps, l.steps(software, hole)...)
@@ -39,9 +39,10 @@ func For(j verdict.Judgement, target string) []Step {
 	return finish(unique(steps), j, target)
 }
 
-// Remedy returns the steps for one hole on one software, for who knows what
-// they run; facts of a server are not filled in.
-func Remedy(software, hole string) []Step { return slices.Clone(known().steps(software, hole)) }
+// Hole returns what closes one hole of a port, whether it was proved or not.
+func Hole(j verdict.Judgement, hole string) []Step {
+	return finish(known().steps(Identify(j).Name, hole), j, "")
+}
 
 // VRFY, ETRN and Login return the step against what is no relay but should be
 // mended: VRFY and ETRN for strangers, a login offered without TLS.
@@ -86,7 +87,14 @@ func (l library) forward() []Step {
 	return l.each(keyForward, "nftables", "docker", "haproxy", "nginx", "socat")
 }
 
-func (l library) lost() []Step { return l.each(keyLost, "docker", "kubernetes") }
+// lost returns how to keep the clients' addresses: as the software's own
+// packaging has it, or as what usually hides them.
+func (l library) lost(software string) []Step {
+	if own := l.manuals[software].sections[keyLost]; len(own) > 0 {
+		return own
+	}
+	return l.each(keyLost, "docker", "kubernetes")
+}
 
 // each puts the sections of the tools, marked with their titles, after the
 // first of the general steps, which says what to look for.
@@ -122,14 +130,27 @@ func finish(steps []Step, j verdict.Judgement, target string) []Step {
 	if target == "" {
 		return list
 	}
-	form := "plain"
+	return append(list, Step{Text: "See that it worked, then run the whole check once more:", Command: "postern check " + target + " --form " + witnesses(j)})
+}
+
+// witnesses returns one form for each hole that is to be closed, as --form
+// takes them.
+func witnesses(j verdict.Judgement) string {
 	switch {
 	case j.Proof != nil:
-		form = j.Proof.Form.ID
+		var ids []string
+		all := holes(j)
+		for _, f := range j.Forms {
+			if i := slices.Index(all, f.Form.Hole); i >= 0 && f.State == verdict.Arrived {
+				ids = append(ids, f.Form.ID)
+				all[i] = ""
+			}
+		}
+		return strings.Join(ids, ",")
 	case j.Backscatter != nil:
-		form = "dsn-reflect"
+		return "dsn-reflect"
 	}
-	return append(list, Step{Text: "See that it worked, then run the whole check once more:", Command: "postern check " + target + " --form " + form})
+	return "plain"
 }
 
 // fill puts the facts of a server in the place of {{domain}}, {{ip}}, {{port}}

@@ -123,7 +123,7 @@ func (t *text) family(four bool) verdict.Verdict {
 
 // percent rounds down, so that only what is whole is called 100 %.
 func percent(share float64) string {
-	return fmt.Sprintf("%d %%", int(math.Floor(share*100+1e-9)))
+	return fmt.Sprintf("%d%%", int(math.Floor(share*100+1e-9)))
 }
 
 // span is a duration for people.

@@ -135,7 +135,7 @@ func (run *sarifRun) rule(d *Door, f plan.Form) int {
 		return i
 	}
 	var help strings.Builder
-	for _, s := range remedy.Remedy(remedy.Identify(d.Judgement).Name, f.Hole) {
+	for _, s := range remedy.Hole(d.Judgement, f.Hole) {
 		help.WriteString(strings.TrimSpace(s.Text+"\n"+s.Command) + "\n\n")
 	}
 	*rules = append(*rules, sarifRule{

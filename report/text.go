@@ -244,15 +244,16 @@ func (t *text) closed() {
 			why = append(why, d.Why)
 		}
 	}
-	text := fmt.Sprintf("%d tries in %s; %s", tries, span(t.r.Took), strings.Join(why, "; "))
+	text := fmt.Sprintf("%d tries in %s", tries, span(t.r.Took))
 	if codes := t.r.refusals(); len(codes) > 0 {
 		text += " (" + strings.Join(codes, ", ") + ")"
 	}
-	t.part("smtp", text)
+	t.part("smtp", text+"; "+strings.Join(why, "; "))
 	for _, d := range t.r.doors() {
 		if a := d.Backscatter; a != nil {
 			t.part("exhibit", fmt.Sprintf("a notice from %s (%s) to %s at %s", a.Peer.Addr(), visible(cmp.Or(a.PTR, a.Helo)),
 				visible(a.ForwardPath), a.At.Format("15:04:05 MST")))
+			t.software(d)
 			break
 		}
 	}
