@@ -65,6 +65,7 @@ type Visit struct {
 	record  *transcript.Transcript
 	Session verdict.Session
 	Local   netip.AddrPort // our side of the connection
+	closed  bool
 }
 
 // Open connects, reads the banner, says EHLO (or HELO where that is refused)
@@ -208,7 +209,12 @@ func (v *Visit) Offers(keyword string) bool {
 }
 
 // Close says QUIT without waiting for the answer and closes the connection.
+// Only the first call does anything.
 func (v *Visit) Close() {
+	if v.closed {
+		return
+	}
+	v.closed = true
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = v.raw.Write(ctx, []byte("QUIT\r\n"))
