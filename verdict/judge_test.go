@@ -65,7 +65,9 @@ func answered(o Outcome, r mail.Reply) func(*Exchange) {
 }
 
 func notRun(why string, needs bool) func(*Exchange) {
-	return func(x *Exchange) { *x = Exchange{Form: x.Form, Token: x.Token, Outcome: NotRun, Why: why, Needs: needs} }
+	return func(x *Exchange) {
+		*x = Exchange{Form: x.Form, Token: x.Token, Outcome: NotRun, Why: why, Needs: needs}
+	}
 }
 
 func (e Evidence) arrived(id string, kind ArrivalKind, received ...string) Evidence {
