@@ -38,6 +38,9 @@ func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 			p.facts.Domain = p.facts.Host
 		}
 	}
+	if p.facts.Host.IsZero() {
+		p.facts.Host = p.facts.Domain // forms that name the host then say the same as those that name the domain
+	}
 	if p.facts.Domain.IsZero() || !p.usable(v) {
 		return
 	}

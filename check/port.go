@@ -218,7 +218,7 @@ func (p *port) prepare(forms []plan.Form) []probe.Play {
 		x := verdict.Exchange{Form: f, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Needs: true}
 		switch {
 		case len(missing) > 0:
-			x.Why = "needs " + strings.Join(missing, " and ")
+			x.Why = "needs " + missing[0]
 		case f.Set == plan.Owner && p.o.Collector == nil:
 			x.Why = "needs a collector (--collector DOMAIN)"
 		case seen[key]:

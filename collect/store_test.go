@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -238,4 +239,30 @@ func TestNewLocalRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
 		}
 	}
+}
+
+// Whatever stands in the file, what is read from it can be written and reads
+// the same.
+func FuzzReadJournal(f *testing.F) {
+	f.Add(`{"tokens":["pta"],"at":"2026-11-24T10:00:00Z","peer":"192.0.2.1:25","header":"A: b\r\n"}` + "\n{}\n")
+	f.Add("\n\n\x00")
+	keep := DefaultKeep
+	f.Fuzz(func(t *testing.T, text string) {
+		list, _, err := readJournal(strings.NewReader(text), keep, testTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again strings.Builder
+		for _, a := range list {
+			line, err := json.Marshal(a)
+			if err != nil {
+				return // a year beyond 9999 was read and is not written; append says so
+			}
+			again.Write(append(line, '\n'))
+		}
+		back, broken, err := readJournal(strings.NewReader(again.String()), keep, testTime)
+		if err != nil || broken != 0 || len(back) != len(list) {
+			t.Fatalf("%d arrivals of %q read back as %d, %d broken, %v", len(list), text, len(back), broken, err)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -191,6 +192,26 @@ func TestZoneTellsLongAnswersToComeOverTCP(t *testing.T) {
 	}
 	if list, err := r.A(t.Context(), "mx.probe.example"); err != nil || len(list) != 101 {
 		t.Errorf("a resolver gets %d addresses, %v; want 101 over TCP", len(list), err)
+	}
+}
+
+// A resolver that is not of our library reads the zone as well.
+func TestZoneReadByGo(t *testing.T) {
+	at := serveZone(t, testZone(t, "probe.example"))
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, at)
+	}}
+	list, err := r.LookupMX(t.Context(), "b-cb00710a.probe.example.")
+	if err != nil || len(list) != 2 || list[0].Host != "mx.probe.example." || list[1].Host != "t-cb00710a.probe.example." {
+		t.Errorf("LookupMX = %v, %v", list, err)
+	}
+	addrs, err := r.LookupNetIP(t.Context(), "ip", "t-cb00710a.probe.example.")
+	if err != nil || len(addrs) != 1 || addrs[0].Unmap() != netip.MustParseAddr("203.0.113.10") {
+		t.Errorf("LookupNetIP = %v, %v", addrs, err)
+	}
+	var dnsError *net.DNSError
+	if _, err := r.LookupHost(t.Context(), "nosuch.probe.example."); !errors.As(err, &dnsError) || !dnsError.IsNotFound {
+		t.Errorf("LookupHost of nothing: %v", err)
 	}
 }
 

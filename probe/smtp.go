@@ -65,6 +65,7 @@ type Visit struct {
 	record  *transcript.Transcript
 	Session verdict.Session
 	Local   netip.AddrPort // our side of the connection
+	stage   verdict.Stage  // what is being asked
 	closed  bool
 }
 

@@ -53,6 +53,7 @@ func (v *Visit) lockstep(ctx context.Context, plays []Play) ([]verdict.Exchange,
 // ask sends MAIL, RCPT, RSET for every play at once. An exchange that is
 // Taken has only had its recipient accepted so far.
 func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
+	v.stage = verdict.AtRcpt
 	var b strings.Builder
 	for _, p := range plays {
 		b.WriteString(v.mailLine(p) + v.rcptLine(p) + "RSET\r\n")
@@ -105,6 +106,7 @@ func (v *Visit) data(ctx context.Context, p Play) (verdict.Exchange, error) {
 	if p.Blind {
 		return v.refused(ctx, p, verdict.AtRcpt, mail.NewReply(250, "", "recipient accepted; nothing was sent"))
 	}
+	v.stage = verdict.AtData
 	r, err := v.commandRaw(ctx, "DATA\r\n")
 	if err != nil {
 		return verdict.Exchange{}, err
@@ -112,6 +114,7 @@ func (v *Visit) data(ctx context.Context, p Play) (verdict.Exchange, error) {
 	if r.Code != 354 {
 		return v.refused(ctx, p, verdict.AtData, r)
 	}
+	v.stage = verdict.AtMessage
 	if r, err = v.commandRaw(ctx, p.Message.String()+".\r\n"); err != nil {
 		return verdict.Exchange{}, err
 	}

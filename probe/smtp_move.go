@@ -148,14 +148,14 @@ func (v *Visit) playMove(ctx context.Context, m move, p Play, x verdict.Exchange
 		return x, nil
 	}
 	if err != nil {
-		return v.lost(x, verdict.AtMail, err)
+		return v.lost(x, v.stage, err)
 	}
 	return done, nil
 }
 
 // Lost makes the exchange of a form at which the session ended, again and again.
 func (v *Visit) Lost(p Play, err error) verdict.Exchange {
-	x, _ := v.lost(verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: v.record}, verdict.AtMail, err)
+	x, _ := v.lost(verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: v.record}, v.stage, err)
 	return x
 }
 

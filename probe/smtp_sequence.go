@@ -16,6 +16,7 @@ func bdat(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
 		return x, err
 	}
 	message := p.Message.String()
+	v.stage = verdict.AtMessage
 	r, err := v.commandRaw(ctx, fmt.Sprintf("BDAT %d LAST\r\n%s", len(message), message))
 	if err != nil {
 		return verdict.Exchange{}, err
@@ -78,6 +79,7 @@ func dataAnyway(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
 
 // envelope sends MAIL and RCPT; done means that the server refused one.
 func (v *Visit) envelope(ctx context.Context, p Play) (x verdict.Exchange, done bool, err error) {
+	v.stage = verdict.AtMail
 	r, err := v.commandRaw(ctx, v.mailLine(p))
 	if err != nil {
 		return x, false, err
@@ -86,6 +88,7 @@ func (v *Visit) envelope(ctx context.Context, p Play) (x verdict.Exchange, done 
 		x, err = v.refused(ctx, p, verdict.AtMail, r)
 		return x, true, err
 	}
+	v.stage = verdict.AtRcpt
 	if r, err = v.commandRaw(ctx, v.rcptLine(p)); err != nil {
 		return x, false, err
 	}

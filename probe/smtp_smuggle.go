@@ -31,6 +31,7 @@ func smuggle(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
 	body := strings.TrimSuffix(head, "\r\n") + p.Envelope.MoveArg +
 		"MAIL FROM:<" + p.Envelope.Sender + ">\r\nRCPT TO:<" + p.Message.Recipient.String() + ">\r\nDATA\r\n" +
 		inner.String() + ".\r\n"
+	v.stage = verdict.AtMessage
 	if r, err = v.commandRaw(ctx, body); err != nil {
 		return verdict.Exchange{}, err
 	}

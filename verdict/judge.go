@@ -177,8 +177,13 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 		// Whoever hangs up on a form, each time, has refused it; a form that was
 		// cut off before it was sent says nothing.
 		r.State, r.Reason = Refused, ""
-		if x.Stage == AtConnect || x.Stage == AtBanner || x.Stage == AtHello {
+		switch x.Stage {
+		case AtConnect, AtBanner, AtHello:
 			r.State, r.Reason = Untested, "the server closed the connection before the form was sent"
+		case AtMessage:
+			// It had the whole message: it may have kept it (RFC 1047).
+			r.State, r.Reason = Untested, "the server took the message and hung up instead of answering"
+		case AtMove, AtMail, AtRcpt, AtData:
 		}
 	case Silent:
 		r.State, r.Reason = Untested, "no answer in time to "+string(x.Stage)

@@ -121,6 +121,7 @@ func TestJudge(t *testing.T) {
 		{"one of the core never ran", closedEvidence().with("local-sender", notRun("turned away", false)), Inconclusive},
 		{"forms that lack a fact do not count", closedEvidence().with("backup-mx", notRun("needs a zone", true)), Closed},
 		{"hung up on one form", closedEvidence().with("nul", func(x *Exchange) { x.Outcome = Dropped }), Closed},
+		{"hung up on the whole message of the plainest form", closedEvidence().with("plain", func(x *Exchange) { x.Outcome, x.Stage = Dropped, AtMessage }), Inconclusive},
 		{"refused at the banner", func() Evidence {
 			e := closedEvidence().control(mail.Reply{}, false)
 			e.Session.Banner = mail.NewReply(554, "5.7.1", "go away")

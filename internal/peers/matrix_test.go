@@ -40,6 +40,7 @@ func TestMatrix(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		for i, c := range Cases {
 			t.Run(c.Name(), func(t *testing.T) {
+				t.Parallel()
 				t.Run("postern", func(t *testing.T) {
 					t.Parallel()
 					rows[i].audit(t, Start(t, c), binary)
@@ -100,7 +101,8 @@ func (r *row) audit(t *testing.T, target *Target, binary string) {
 	if report.Verdict != c.Want {
 		t.Errorf("%s (%s)\ngot  %s: %s\nwant %s\n%s", c.Name(), c.What, report.Verdict, report.Why, c.Want, stdout.String())
 	}
-	if report.Backscatter != c.Backscatter {
+	// An open server returns what it cannot deliver as well, which nobody needs to be told.
+	if c.Want != "open" && report.Backscatter != c.Backscatter {
 		t.Errorf("%s: backscatter %t, want %t", c.Name(), report.Backscatter, c.Backscatter)
 	}
 	proves := func(form string) bool { return slices.Contains(r.proof, form) }

@@ -131,7 +131,7 @@ func inRoot(root, program string, args ...string) []string {
 		loaders = []string{"no loader in " + root}
 	}
 	var libraries []string
-	for _, pattern := range []string{"lib/*-linux-gnu", "usr/lib/*-linux-gnu", "usr/lib/postfix"} {
+	for _, pattern := range []string{"lib/*-linux-gnu", "usr/lib/*-linux-gnu", "usr/lib/*-linux-gnu/blas", "usr/lib/postfix"} {
 		found, _ := filepath.Glob(filepath.Join(root, pattern))
 		libraries = append(libraries, found...)
 	}
