@@ -224,7 +224,8 @@ func (t *text) doubt(worst *Door) {
 	}
 	t.part("where", places(t.r, func(d *Door) bool { return d.Verdict == worst.Verdict }))
 	t.software(worst)
-	if steps := t.remedy(); len(steps) > 0 {
+	// Where arrivals cannot be seen, seeing them comes before mending anything.
+	if steps := t.remedy(); len(steps) > 0 && worst.Blind == "" {
 		t.steps(steps)
 		return
 	}
