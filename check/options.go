@@ -34,6 +34,7 @@ type Resolver interface {
 type Options struct {
 	Collector Collector
 	Blind     string // why arrivals cannot be seen, where the caller knows; "": Begin finds out
+	Lasting   bool   // the collector goes on after us and knows our tokens: what arrives late is seen there
 	Resolver  Resolver
 	// Backup names the domain in our zone that lists an address as the second
 	// MX; nil when there is no zone.

@@ -170,7 +170,7 @@ func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *p
 		return report.Door{}, err
 	}
 	j := p.await(ctx)
-	if j.Verdict == verdict.Accepts {
+	if j.Verdict == verdict.Accepts && c.o.Lasting {
 		j.Until = time.Now().Add(tokenLife)
 	}
 	p.o.Progress(Event{Addr: a, Step: Judged, Text: string(j.Verdict)})

@@ -1,6 +1,9 @@
 package mail
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseReceived(t *testing.T) {
 	for _, c := range []struct{ name, body, from, ip, by string }{
@@ -57,4 +60,26 @@ func TestParseHeader(t *testing.T) {
 	if h := ParseHeader([]byte("From nobody\nA: b\n")); len(h) != 0 {
 		t.Errorf("a first line that is no field ends the header, got %q", h)
 	}
+}
+
+// Header sections come from strangers: whatever they hold, what is read of
+// them has no line end in it, and an address is one or none.
+func FuzzParseHeader(f *testing.F) {
+	f.Add("Received: from a (b [192.0.2.1]) by c with ESMTP id d; Tue, 24 Nov 2026 10:00:00 +0000\r\nSubject: x\r\n\r\nbody")
+	f.Add("Received: from [10.0.0.1] (helo=x) by y; z\nX: \n folded\n")
+	f.Add("Received: from unknown (HELO t) (192.0.2.1) by m with SMTP; 24 Nov 2026 10:00:00 -0000")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, field := range ParseHeader([]byte(text)) {
+			if strings.ContainsAny(field.Name+field.Body, "\n") || field.Name == "" {
+				t.Fatalf("field %q: %q of %q", field.Name, field.Body, text)
+			}
+			r := ParseReceived(field.Body)
+			if r.IP.Is4In6() || r.IP.Zone() != "" {
+				t.Fatalf("%q gives the address %s", field.Body, r.IP)
+			}
+			if strings.ContainsAny(r.From+r.By+r.With+r.ID, " \t\r\n;()") {
+				t.Fatalf("%q gives clauses that are no words: %+v", field.Body, r)
+			}
+		}
+	})
 }

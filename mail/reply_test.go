@@ -37,3 +37,23 @@ func TestCutEnhancedCode(t *testing.T) {
 		}
 	}
 }
+
+// The law: an enhanced code that was read prints as it stood.
+func FuzzEnhancedCode(f *testing.F) {
+	for _, seed := range []string{"5.7.1 denied", "2.0.0", "4.007.1 x", "1.2.3", "5..1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		e, rest, ok := CutEnhancedCode(text)
+		if !ok {
+			if e != (EnhancedCode{}) || rest != text {
+				t.Fatalf("CutEnhancedCode(%q) = %v, %q without success", text, e, rest)
+			}
+			return
+		}
+		again, _, ok := CutEnhancedCode(e.String() + " " + rest)
+		if !ok || again != e {
+			t.Fatalf("%q reads as %v, its text as %v", text, e, again)
+		}
+	})
+}

@@ -23,6 +23,9 @@ func ParseTarget(s string) (Target, error) {
 		t.Host = a.String()
 		return t, nil
 	}
+	if strings.Contains(text, "/") {
+		return Target{}, fmt.Errorf("%q is a network; name each host, with proof that it is yours", s)
+	}
 	host, port, ok := cutPort(text)
 	if ok {
 		n, err := strconv.ParseUint(port, 10, 16)
@@ -31,20 +34,18 @@ func ParseTarget(s string) (Target, error) {
 		}
 		t.Ports = []uint16{uint16(n)}
 	}
-	host = strings.Trim(host, "[]")
-	if strings.Contains(host, "/") {
-		return Target{}, fmt.Errorf("%q is a network; name each host, with proof that it is yours", s)
+	t.Host = strings.TrimSuffix(host, ".")
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		t.Host = strings.TrimSuffix(inner, "]")
 	}
-	if host == "" || strings.ContainsAny(host, " \t@:<>") && !isAddr(host) {
+	if a, err := netip.ParseAddr(t.Host); err == nil {
+		t.Host = a.String()
+		return t, nil
+	}
+	if t.Host == "" || strings.ContainsAny(t.Host, " \t\r\n@:<>[]") || strings.HasSuffix(t.Host, ".") {
 		return Target{}, fmt.Errorf("%q is no host; give a name, an address, or either with :port", s)
 	}
-	t.Host = strings.TrimSuffix(host, ".")
 	return t, nil
-}
-
-func isAddr(s string) bool {
-	_, err := netip.ParseAddr(s)
-	return err == nil
 }
 
 func cutPort(s string) (host, port string, ok bool) {

@@ -63,6 +63,7 @@ type source struct {
 	listen    netip.AddrPort // of a collector of our own
 	zoneAddr  netip.AddrPort
 	zone      *collect.Zone
+	lasting   bool                         // the collector goes on when we are done
 	address   netip.Addr                   // of a collector elsewhere
 	backup    func(netip.Addr) mail.Domain // names tests in the zone of a collector elsewhere
 	stop      func()                       // ends what start began, and waits
@@ -72,7 +73,7 @@ func (s *source) apply(o *check.Options) {
 	if s.collector == nil {
 		return
 	}
-	o.Collector = s.collector
+	o.Collector, o.Lasting = s.collector, s.lasting
 	if a := s.listen.Addr(); a.IsValid() && !a.IsUnspecified() {
 		o.CollectorIP = a
 	}

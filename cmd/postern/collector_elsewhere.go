@@ -31,7 +31,7 @@ func (f *collectorFlags) startRemote(ctx context.Context, r *resolve.Resolver) (
 	if err != nil {
 		return nil, fmt.Errorf("--collector-url %s: %w", f.url, err)
 	}
-	s := &source{collector: remote, stop: func() { _ = remote.Close() }}
+	s := &source{collector: remote, lasting: true, stop: func() { _ = remote.Close() }}
 	about := remote.About()
 	if len(about.Addresses) > 0 {
 		s.address = about.Addresses[0]
