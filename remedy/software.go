@@ -76,15 +76,14 @@ func quoted(s string) string {
 
 // heard collects what the server said, by the place where it said it.
 func heard(j verdict.Judgement) map[where][]string {
-	said := map[where][]string{
-		inBanner: {j.Session.Banner.Text()},
-		inHello:  {strings.Join(j.Session.Hello.Lines, "\n")},
-	}
+	said := map[where][]string{}
 	add := func(w where, text string) {
 		if text != "" && !slices.Contains(said[w], text) {
 			said[w] = append(said[w], text)
 		}
 	}
+	add(inBanner, j.Session.Banner.Text())
+	add(inHello, strings.Join(j.Session.Hello.Lines, "\n"))
 	for _, a := range j.Asked {
 		if a.Reply.Transient() || a.Reply.Permanent() {
 			add(inRefusal, a.Reply.String())

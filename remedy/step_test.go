@@ -45,22 +45,46 @@ func TestFor(t *testing.T) {
 		want     []string // in this order, in the texts and lines
 		never    string
 	}{
-		{"open Postfix", arrived(postfix, "192.0.2.66", "203.0.113.10", "plain", "local-sender", "pct-domain"),
-			[]string{"postconf -e 'mynetworks = 127.0.0.0/8", "postern check mx.victim.example --form plain"}, "check_sender_access"},
-		{"two holes and not the plainest", arrived(postfix, "192.0.2.66", "203.0.113.10", "local-sender", "sub-sender", "backup-mx"),
-			[]string{"check_sender_access", "permit_mx_backup", "--form local-sender,backup-mx"}, "0.0.0.0/0"},
-		{"a server that we do not know", arrived("hello", "192.0.2.66", "203.0.113.10", "plain"),
-			[]string{"Refuse every recipient", "tcp dport 25 drop", "--form plain"}, "postconf"},
-		{"a forwarded port", arrived(postfix, "203.0.113.10", "198.51.100.4", "plain", "null"),
-			[]string{"ss -ltnp 'sport = :25'", "nft delete rule", "Docker:", "HAProxy:", "nginx:", "socat", "router", "(198.51.100.4) to demand a login", "--form plain"}, "mynetworks"},
-		{"a lost client address", arrived(postfix, "172.17.0.1", "203.0.113.10", "plain"),
-			[]string{"Docker:", "userland-proxy", "Kubernetes:", "externalTrafficPolicy", "--form plain"}, "YOUR_PROVIDERS_ADDRESS"},
-		{"a lost client address in mailcow", arrived("mx ESMTP Postcow", "172.22.1.1", "203.0.113.10", "plain"),
-			[]string{"extra.cf", "userland-proxy", "--form plain"}, "Kubernetes"},
-		{"a claimed address is not a lost one", arrived(postfix, "127.0.0.1", "203.0.113.10", "xclient"),
-			[]string{"smtpd_authorized_xclient_hosts =", "--form xclient"}, "userland-proxy"},
-		{"OpenSMTPD with its domain", arrived("mx ESMTP OpenSMTPD", "192.0.2.66", "203.0.113.10", "plain"),
-			[]string{`match from any for domain "victim.example" action`, "--form plain"}, "YOUR_DOMAIN"},
+		{
+			"open Postfix", arrived(postfix, "192.0.2.66", "203.0.113.10", "plain", "local-sender", "pct-domain"),
+			[]string{"postconf -e 'mynetworks = 127.0.0.0/8", "postern check mx.victim.example --form plain"},
+			"check_sender_access",
+		},
+		{
+			"two holes and not the plainest", arrived(postfix, "192.0.2.66", "203.0.113.10", "local-sender", "sub-sender", "backup-mx"),
+			[]string{"check_sender_access", "permit_mx_backup", "--form local-sender,backup-mx"},
+			"0.0.0.0/0",
+		},
+		{
+			"a server that we do not know", arrived("hello", "192.0.2.66", "203.0.113.10", "plain"),
+			[]string{"Refuse every recipient", "tcp dport 25 drop", "--form plain"},
+			"postconf",
+		},
+		{
+			"a forwarded port", arrived(postfix, "203.0.113.10", "198.51.100.4", "plain", "null"),
+			[]string{"ss -ltnp 'sport = :25'", "nft delete rule", "Docker:", "HAProxy:", "nginx:", "socat", "router", "(198.51.100.4) to demand a login", "--form plain"},
+			"mynetworks",
+		},
+		{
+			"a lost client address", arrived(postfix, "172.17.0.1", "203.0.113.10", "plain"),
+			[]string{"Docker:", "userland-proxy", "Kubernetes:", "externalTrafficPolicy", "--form plain"},
+			"YOUR_PROVIDERS_ADDRESS",
+		},
+		{
+			"a lost client address in mailcow", arrived("mx ESMTP Postcow", "172.22.1.1", "203.0.113.10", "plain"),
+			[]string{"extra.cf", "userland-proxy", "--form plain"},
+			"Kubernetes",
+		},
+		{
+			"a claimed address is not a lost one", arrived(postfix, "127.0.0.1", "203.0.113.10", "xclient"),
+			[]string{"smtpd_authorized_xclient_hosts =", "--form xclient"},
+			"userland-proxy",
+		},
+		{
+			"OpenSMTPD with its domain", arrived("mx ESMTP OpenSMTPD", "192.0.2.66", "203.0.113.10", "plain"),
+			[]string{`match from any for domain "victim.example" action`, "--form plain"},
+			"YOUR_DOMAIN",
+		},
 	} {
 		all := join(For(verdict.Judge(c.evidence), "mx.victim.example"))
 		rest := all

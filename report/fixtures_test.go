@@ -40,12 +40,15 @@ type server struct {
 	until      time.Time
 	taken      mail.Reply // to the end of a message
 	tls        string
+	blind      string
 }
 
 var postfix = server{
 	banner: "mx.victim.example ESMTP Postfix (Debian/GNU)",
-	hello: []string{"mx.victim.example", "PIPELINING", "SIZE 10240000", "VRFY", "ETRN", "STARTTLS", "ENHANCEDSTATUSCODES",
-		"8BITMIME", "DSN", "SMTPUTF8", "CHUNKING"},
+	hello: []string{
+		"mx.victim.example", "PIPELINING", "SIZE 10240000", "VRFY", "ETRN", "STARTTLS", "ENHANCEDSTATUSCODES",
+		"8BITMIME", "DSN", "SMTPUTF8", "CHUNKING",
+	},
 	refusal: mail.NewReply(454, "4.7.1", "<b@relaytest.example>: Relay access denied"),
 	control: mail.NewReply(250, "2.1.5", "Ok"), unknown: mail.NewReply(550, "5.1.1", "<nosuch@victim.example>: Recipient address rejected: User unknown in local recipient table"),
 	taken: mail.NewReply(250, "2.0.0", "Ok: queued as 4F9C21A0B3"),
@@ -77,7 +80,7 @@ func has(list []string, s string) bool {
 // play plays the whole battery against a server.
 func (s server) play(addr netip.AddrPort) verdict.Judgement {
 	e := verdict.Evidence{
-		Addr: addr, From: tester, Waited: 2 * time.Minute, Until: s.until,
+		Addr: addr, From: tester, Waited: 2 * time.Minute, Until: s.until, Blind: s.blind,
 		Session: verdict.Session{Banner: mail.NewReply(220, "", s.banner), Hello: mail.Reply{Code: 250, Lines: s.hello}, Extensions: map[string]string{}, TLS: s.tls},
 		Asked: []verdict.Asked{
 			{Control: verdict.KnownRecipient, Recipient: "postmaster@victim.example", Reply: s.control},
@@ -221,6 +224,9 @@ func fixtures() map[string]Report {
 		"catch-all": reported("mx.victim.example", address(four, nil, tested(four, 25, nobody.with(func(s *server) {
 			s.accepted = []string{"pct-domain", "at-at", "bang-dom"}
 			s.refusal = mail.NewReply(550, "5.7.1", "we do not relay")
+		})))),
+		"no-collector": reported("mx.victim.example", address(four, nil, tested(four, 25, trap.with(func(s *server) {
+			s.blind, s.until, s.unknown = "there is no collector", time.Time{}, mail.NewReply(250, "2.1.5", "Ok")
 		})))),
 		"trap": reported("mx.victim.example", address(four, nil, tested(four, 25, trap))),
 		"greylisted": reported("mx.victim.example", address(four, nil, tested(four, 25, postfix.with(func(s *server) {

@@ -36,13 +36,13 @@ func (t *text) shares() {
 	// Forms that would look the same on the wire are played once, so a whole
 	// battery may have a few less than the table.
 	if n := len(least.Forms); n < whole/2 {
-		text += fmt.Sprintf(" of %s; the whole battery has %d", count(n, "form"), whole)
+		text += fmt.Sprintf(" of %s; the whole battery has %d", forms(n), whole)
 	} else {
-		text += fmt.Sprintf(" of the battery, %s", count(n, "form"))
+		text += fmt.Sprintf(" of the battery, %s", forms(n))
 	}
 	t.part("tested", text)
 	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.State == verdict.Untested && !f.Needs }) {
-		t.part("untested", fmt.Sprintf("%s: %s", count(len(g.forms), "form"), g.why))
+		t.part("untested", fmt.Sprintf("%s: %s", forms(len(g.forms)), g.why))
 	}
 	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.Needs && !strings.HasPrefix(f.Why, "the same as ") }) {
 		need, ok := strings.CutPrefix(g.why, "needs ")
@@ -54,15 +54,15 @@ func (t *text) shares() {
 		default:
 			need = ": " + g.why
 		}
-		t.part("left out", count(len(g.forms), "form")+need)
+		t.part("left out", forms(len(g.forms))+need)
 	}
 }
 
-func count(n int, what string) string {
+func forms(n int) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 form"
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d forms", n)
 }
 
 // A reason is why some forms were not decided.
