@@ -136,7 +136,10 @@ func (b *body) fill() {
 		return
 	}
 	if c.in.w == len(c.in.buf) {
-		c.in.grow() // it was filled by one read: there is more
+		if c.in.buffered() == 0 {
+			c.in.r, c.in.w = 0, 0
+		}
+		c.in.grow()
 	}
 	if err := c.in.fill(b.deadline(), false); err != nil {
 		if isTimeout(err) {

@@ -47,7 +47,6 @@ func (s *Server) newConnection(ctx context.Context, nc net.Conn) *connection {
 	c := &connection{server: s, limits: limits, conn: nc}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.in.conn, c.out.conn, c.out.limit = nc, nc, limits.Write
-	c.in.buf = c.in.own[:]
 	c.rule = lineRule{
 		max: limits.CommandLine, maxAuth: limits.AuthLine,
 		idle: limits.Idle, whole: limits.Command, lines: s.Lines, beforeWait: c.out.flush,

@@ -3,12 +3,22 @@ package smtp
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
 
 	"postern/transcript"
 )
+
+// holdBuffer is how long a silent connection keeps its buffer. A busy client
+// answers within it, and a crowd that connects at once does not pile up
+// buffers.
+//
+// The buffer is small or none, never tiny: a client may send a whole group
+// before it reads (RFC 2920), and where nothing lies between, as in a pipe in
+// memory, a group that does not fit would find both ends writing.
+const holdBuffer = 100 * time.Millisecond
 
 // maxDiscard bounds what is read and thrown away of a command line that is too
 // long, before the connection is closed.
@@ -17,11 +27,11 @@ const maxDiscard = 1 << 20
 // An inbound is the server's end of what the client sends. Its goroutine is
 // the only reader; interrupt may come from another one.
 type inbound struct {
-	conn net.Conn
-	rec  *transcript.Transcript
-	buf  []byte // own, or a pooled one
-	r, w int    // buf[r:w] is received and not yet used
-	own  [ownBuffer]byte
+	conn   net.Conn
+	rec    *transcript.Transcript
+	buf    []byte // nil while nothing is held
+	r, w   int    // buf[r:w] is received and not yet used
+	peeked [1]byte
 
 	mu      sync.Mutex
 	waiting bool // for a command: may be interrupted
@@ -70,29 +80,46 @@ func (in *inbound) deadline(t time.Time, command bool) bool {
 	return true
 }
 
-// release gives the buffer back if nothing is in it. Clients that wait, and
-// nearly all commands, need no more than the connection's own.
+// release gives the buffer back if nothing is in it.
 func (in *inbound) release() {
-	if in.r == in.w {
+	if in.buf != nil && in.r == in.w {
 		putBuffer(in.buf)
-		in.buf, in.r, in.w = in.own[:], 0, 0
+		in.buf, in.r, in.w = nil, 0, 0
 	}
 }
 
 // wait reads the first octets of the next command; the buffer is empty.
-func (in *inbound) wait(until time.Time) error {
-	in.release()
+func (in *inbound) wait(until time.Time, now time.Time) error {
+	hold := now.Add(holdBuffer)
+	if until.IsZero() || hold.Before(until) {
+		err := in.fill(hold, true)
+		if !isTimeout(err) {
+			return err
+		}
+		in.release()
+		if !in.deadline(until, true) {
+			return errStopped
+		}
+		if _, err := io.ReadFull(in.conn, in.peeked[:]); err != nil {
+			return in.readError(err)
+		}
+		in.buf = getBuffer(smallBuffer)
+		in.buf[0] = in.peeked[0]
+		in.r, in.w = 0, 1
+		in.record(in.peeked[:])
+		return nil
+	}
 	return in.fill(until, true)
 }
 
 // fill reads once. There must be room: the caller has used what it could, or
 // has made the buffer grow.
 func (in *inbound) fill(until time.Time, command bool) error {
+	if in.buf == nil {
+		in.buf = getBuffer(smallBuffer)
+	}
 	if in.r == in.w {
 		in.r, in.w = 0, 0
-		if !command && len(in.buf) < smallBuffer {
-			in.buf = getBuffer(smallBuffer)
-		}
 	} else if in.w == len(in.buf) {
 		in.w = copy(in.buf, in.window())
 		in.r = 0
@@ -128,25 +155,23 @@ func (in *inbound) readError(err error) error {
 	return err
 }
 
-// grow moves what is held into the next larger buffer, if there is one.
+// grow moves what is held into a large buffer.
 func (in *inbound) grow() {
-	switch {
-	case len(in.buf) < smallBuffer:
-		in.move(smallBuffer)
-	case len(in.buf) < largeBuffer:
-		in.move(largeBuffer)
+	if len(in.buf) == largeBuffer {
+		return
 	}
+	b := getBuffer(largeBuffer)
+	n := copy(b, in.window())
+	putBuffer(in.buf)
+	in.buf, in.r, in.w = b, 0, n
 }
 
 // shrink gives a large buffer back when what is held fits in a small one.
 func (in *inbound) shrink() {
-	if len(in.buf) == largeBuffer && in.buffered() <= smallBuffer {
-		in.move(smallBuffer)
+	if len(in.buf) != largeBuffer || in.buffered() > smallBuffer {
+		return
 	}
-}
-
-func (in *inbound) move(size int) {
-	b := getBuffer(size)
+	b := getBuffer(smallBuffer)
 	n := copy(b, in.window())
 	putBuffer(in.buf)
 	in.buf, in.r, in.w = b, 0, n
@@ -183,7 +208,8 @@ func (in *inbound) line(rule *lineRule) ([]byte, error) {
 			return nil, err
 		}
 		if seen == 0 {
-			if err := in.wait(after(time.Now(), rule.idle)); err != nil {
+			now := time.Now()
+			if err := in.wait(after(now, rule.idle), now); err != nil {
 				return nil, err
 			}
 			continue

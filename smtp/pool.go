@@ -2,12 +2,11 @@ package smtp
 
 import "sync"
 
-// A connection has a buffer of its own that most commands fit in, so that
-// thousands of idle clients cost little. It borrows a small one for a message
-// and a large one for a long message or line: at 4 KB a read the system calls
-// would cost more than the scan.
+// A connection holds a small buffer while it is busy and none while it idles,
+// so that thousands of idle clients cost little; a long message or line gets a
+// large one, because at 4 KB a read the system calls would cost more than the
+// scan.
 const (
-	ownBuffer   = 512
 	smallBuffer = 4 << 10
 	largeBuffer = 32 << 10
 )
