@@ -76,7 +76,7 @@ func quoted(s string) string {
 
 // heard collects what the server said, by the place where it said it.
 func heard(j verdict.Judgement) map[where][]string {
-	said := map[where][]string{}
+	said := make(map[where][]string, len(words))
 	add := func(w where, text string) {
 		if text != "" && !slices.Contains(said[w], text) {
 			said[w] = append(said[w], text)

@@ -198,7 +198,7 @@ func fixtures() map[string]Report {
 	hostile := postfix.with(func(s *server) {
 		s.banner = "mx \x1b[2J\x1b]0;owned\x07 ESMTP Postfix \u202eevil" + strings.Repeat(" long", 2000)
 		s.hello = []string{"mx\x1b[31m", "AUTH \x9b31m\xff\xfe", "VRFY"}
-		s.arrives, s.egressName = []string{"plain"}, "evil\r\nmx.victim.example  CLOSED\x1b[0m\x00\xff</failure>"
+		s.arrives, s.egressName = []string{"plain"}, "evil\u202e\r\nmx.victim.example  CLOSED\x1b[0m\x00\xff</failure>"
 		s.refusal = mail.NewReply(550, "5.7.1", "\x1b[1A\x1b[2Kno\u2028\u2066\x7f"+strings.Repeat("A", 3000))
 	})
 	nobody := server{banner: "mx.victim.example ESMTP", hello: []string{"mx.victim.example"}, refusal: mail.NewReply(250, "2.1.5", "Ok"), control: mail.NewReply(250, "2.1.5", "Ok"), unknown: mail.NewReply(250, "2.1.5", "Ok"), seen: "192.0.2.66", egress: "203.0.113.10"}

@@ -215,6 +215,16 @@ func (f *full) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// once fails at one write and works again after it.
+type once struct{ at int }
+
+func (o *once) Write(p []byte) (int, error) {
+	if o.at--; o.at == 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
 // A report that could not be written whole must not look as if it were.
 func TestWriteErrorsComeOut(t *testing.T) {
 	r := fixtures()["open-postfix"]
@@ -228,6 +238,9 @@ func TestWriteErrorsComeOut(t *testing.T) {
 		var whole bytes.Buffer
 		if err := write(&whole); err != nil {
 			t.Fatal(err)
+		}
+		if err := write(&once{at: 1}); !errors.Is(err, errFull) {
+			t.Errorf("%s, whose first write fails: %v", name, err)
 		}
 		for _, room := range []int{0, 10, whole.Len() / 2, whole.Len() - 1} {
 			if err := write(&full{room}); !errors.Is(err, errFull) {
