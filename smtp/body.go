@@ -25,7 +25,8 @@ type body struct {
 	size     int64  // octets handed on
 	pending  []byte // found, and not yet handed on
 	err      error
-	badLine  int // the line that ErrBareLine and ErrLineTooLong are about
+	complete bool // err is io.EOF: no error that wraps one is the end of a message
+	badLine  int  // the line that ErrBareLine and ErrLineTooLong are about
 }
 
 func (c *connection) newBody() *body {
@@ -53,7 +54,7 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 	for {
 		if len(b.pending) == 0 {
 			if b.pending = b.next(); len(b.pending) == 0 {
-				if b.err == io.EOF {
+				if b.whole() {
 					return written, nil
 				}
 				return written, b.err
@@ -105,7 +106,7 @@ func (b *body) step() []byte {
 	case short:
 		b.fill()
 	case ended:
-		b.err = io.EOF
+		b.end()
 	case bare:
 		b.err, b.badLine = ErrBareLine, b.text.line+1
 	case long:
@@ -124,9 +125,11 @@ func (b *body) endChunk() {
 	case b.text.finish() == bare:
 		b.err, b.badLine = ErrBareLine, b.text.line+1
 	default:
-		b.err = io.EOF
+		b.end()
 	}
 }
+
+func (b *body) end() { b.err, b.complete = io.EOF, true }
 
 // fill reads more of the message within the limits on time.
 func (b *body) fill() {
@@ -180,7 +183,7 @@ func (b *body) deadline() time.Time {
 const failedIdle = 10 * time.Second
 
 // whole reports that the message came to its end.
-func (b *body) whole() bool { return b.err == io.EOF }
+func (b *body) whole() bool { return b.complete }
 
 // broken reports that its end cannot be found any more.
 func (b *body) broken() bool { return errors.Is(b.err, ErrTruncated) }

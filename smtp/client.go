@@ -197,7 +197,7 @@ func (c *Client) Reset(ctx context.Context) error {
 // Quit sends QUIT, reads its reply and closes. That the server answers is not
 // waited for long: nothing depends on it.
 func (c *Client) Quit(ctx context.Context) error {
-	defer c.Close()
+	defer c.raw.conn.Close()
 	ctx, cancel := limited(ctx, quitWait, "the reply to QUIT")
 	defer cancel()
 	_, err := c.raw.Command(ctx, "QUIT")

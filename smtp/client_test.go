@@ -371,6 +371,53 @@ func TestClientAgainstEngine(t *testing.T) {
 	}
 }
 
+// A brokenSource says a message and then that it was cut off.
+type brokenSource struct {
+	io.Reader
+	err error
+}
+
+func (s *brokenSource) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil {
+		err = s.err
+	}
+	return n, err
+}
+
+// TestASourceThatBreaksIsNotSentAsWhole: what the queue could not read to its
+// end must not be delivered as if it had one.
+func TestASourceThatBreaksIsNotSentAsWhole(t *testing.T) {
+	for _, why := range []error{io.ErrUnexpectedEOF, fmt.Errorf("disk: %w", io.EOF), errors.New("disk")} {
+		for _, without := range [][]string{nil, {"CHUNKING"}} {
+			for _, n := range []int{10, 100000} {
+				s := &sink{}
+				srv := serverFor(s)
+				srv.Without = without
+				client, server := net.Pipe()
+				done := make(chan error, 1)
+				go func() { done <- srv.ServeConn(t.Context(), server) }()
+				c, err := NewClient(t.Context(), client, ClientOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Hello(t.Context(), "c.example"); err != nil {
+					t.Fatal(err)
+				}
+				source := &brokenSource{strings.NewReader(strings.Repeat("12345678\r\n", n/10)), why}
+				if _, final, err := c.Send(t.Context(), envelope(t, "c@d.example"), source); !errors.Is(err, why) || final.Positive() {
+					t.Errorf("%v, without %v, %d octets: %v, %v", why, without, n, final, err)
+				}
+				client.Close()
+				<-done
+				if len(s.whole()) != 0 {
+					t.Errorf("%v, without %v, %d octets: taken", why, without, n)
+				}
+			}
+		}
+	}
+}
+
 func TestHeloWhereEhloIsUnknown(t *testing.T) {
 	w := &wire{pieces: []string{greeting, "502 what?\r\n", "250 hello\r\n"}}
 	c, err := NewClient(t.Context(), w, ClientOptions{})

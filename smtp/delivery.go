@@ -45,7 +45,7 @@ func (c *Client) Send(ctx context.Context, env mail.Envelope, body io.Reader) ([
 	err := d.run(ctx)
 	d.release()
 	if err != nil {
-		c.Close()
+		c.raw.conn.Close()
 		return d.results, d.final, fmt.Errorf("send message: %w", err)
 	}
 	return d.results, d.final, nil
@@ -355,6 +355,6 @@ func (d *delivery) spoken(ctx context.Context, err error) error {
 		return err
 	}
 	d.final = r
-	d.c.Close()
+	d.c.raw.conn.Close()
 	return nil
 }

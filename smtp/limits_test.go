@@ -38,6 +38,10 @@ func (d *dialogue) say(s string) {
 	}
 }
 
+// pour says s while the test reads the replies; that it was not taken to its
+// end shows in them.
+func (d *dialogue) pour(s string) { go func() { _, _ = io.WriteString(d.conn, s) }() }
+
 func (d *dialogue) expect(code string) {
 	d.t.Helper()
 	for {
@@ -79,7 +83,7 @@ func TestTimes(t *testing.T) {
 		{"silence in a command", func(d *dialogue) { d.expect("220"); d.say("EHL") }, "421", time.Minute},
 		{"silence in a message", func(d *dialogue) {
 			d.expect("220")
-			go d.say(ready + "DATA\r\nhello")
+			d.pour(ready + "DATA\r\nhello")
 			for range 3 {
 				d.expect("250")
 			}
@@ -87,21 +91,21 @@ func TestTimes(t *testing.T) {
 		}, "421", 3 * time.Minute},
 		{"silence in a chunk", func(d *dialogue) {
 			d.expect("220")
-			go d.say(ready + "BDAT 10 LAST\r\nhello")
+			d.pour(ready + "BDAT 10 LAST\r\nhello")
 			for range 3 {
 				d.expect("250")
 			}
 		}, "421", 3 * time.Minute},
 		{"silence between chunks", func(d *dialogue) {
 			d.expect("220")
-			go d.say(ready + "BDAT 5\r\nhello")
+			d.pour(ready + "BDAT 5\r\nhello")
 			for range 4 {
 				d.expect("250")
 			}
 		}, "421", 5 * time.Minute},
 		{"a message whose end is another's", func(d *dialogue) {
 			d.expect("220")
-			go d.say(ready + "DATA\r\nhello\n.\n")
+			d.pour(ready + "DATA\r\nhello\n.\n")
 			for range 3 {
 				d.expect("250")
 			}
@@ -142,7 +146,7 @@ func TestSlowMessage(t *testing.T) {
 			srv.Limits = c.limits
 			d := converse(t, t.Context(), srv)
 			d.expect("220")
-			go d.say(begin + "DATA\r\n")
+			d.pour(begin + "DATA\r\n")
 			for range 3 {
 				d.expect("250")
 			}
@@ -177,7 +181,7 @@ func TestShutdownWaitsForMessagesAndForNothingElse(t *testing.T) {
 			d.expect("220")
 		}
 		for _, d := range []*dialogue{busy, stuck} {
-			go d.say(begin + "DATA\r\nhello\r\n")
+			d.pour(begin + "DATA\r\nhello\r\n")
 			for range 3 {
 				d.expect("250")
 			}

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -24,19 +23,26 @@ func (m *message) measure() (known bool, err error) {
 		m.size = int64(b.Len())
 		return true, nil
 	}
-	m.head = getBuffer(largeBuffer)
-	n, err := io.ReadFull(m.body, m.head)
-	m.head = m.head[:n]
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		m.size = int64(n)
-		m.body = nil
-		return true, nil
-	case err != nil:
-		return false, fmt.Errorf("read message: %w", err)
+	buf := getBuffer(largeBuffer)
+	m.head = buf[:0]
+	for len(m.head) < len(buf) {
+		n, err := m.body.Read(buf[len(m.head):])
+		m.head = buf[:len(m.head)+n]
+		if isEnd(err) {
+			m.size = int64(len(m.head))
+			m.body = nil
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("read message: %w", err)
+		}
 	}
 	return false, nil
 }
+
+// isEnd reports the end of a message. io.EOF itself alone is one: an error
+// that wraps it, or io.ErrUnexpectedEOF, is what a source says that was cut off.
+func isEnd(err error) bool { return err == io.EOF } //nolint:errorlint // see above
 
 func (m *message) release() {
 	if m.head != nil {
@@ -59,7 +65,7 @@ func (m *message) read(b []byte) ([]byte, error) {
 	if n > 0 || err == nil {
 		return b[:n], nil
 	}
-	if err == io.EOF {
+	if isEnd(err) {
 		return nil, io.EOF
 	}
 	return nil, fmt.Errorf("read message: %w", err)
@@ -73,7 +79,7 @@ func (m *message) chunk(head []byte, write func([]byte) error) error {
 	var sent int64
 	for {
 		p, err := m.read(in)
-		if err == io.EOF {
+		if isEnd(err) {
 			break
 		}
 		if err != nil {
@@ -135,7 +141,7 @@ func (m *message) stuffed(write func([]byte) error) error {
 	atStart := true
 	for {
 		p, err := m.read(in)
-		if err == io.EOF {
+		if isEnd(err) {
 			break
 		}
 		if err != nil {

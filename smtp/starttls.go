@@ -45,12 +45,12 @@ func (c *connection) handshake() error {
 		return errors.New("TLS handshake: the server has no certificate; set Server.TLS")
 	}
 	tc := tls.Server(c.conn, c.server.TLS)
-	tc.SetDeadline(after(time.Now(), c.limits.Handshake))
-	if err := tc.Handshake(); err != nil {
+	c.conn.SetDeadline(after(time.Now(), c.limits.Handshake))
+	if err := tc.HandshakeContext(c.ctx); err != nil {
 		c.peer.Transcript.Note(time.Now(), "TLS failed: "+err.Error())
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
-	tc.SetDeadline(time.Time{})
+	c.conn.SetDeadline(time.Time{})
 	state := tc.ConnectionState()
 	c.peer.TLS = &state
 	c.conn = tc

@@ -75,6 +75,7 @@ func (t *Transcript) Add(at time.Time, dir Dir, p []byte) {
 	case Received:
 		t.sent.heard(p)
 		p = t.got.pass(p)
+	case Note:
 	}
 	t.keep(at, dir, p)
 }
