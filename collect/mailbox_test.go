@@ -176,6 +176,29 @@ func TestMailboxWithAFixedAddress(t *testing.T) {
 	})
 }
 
+// Whoever looks for probes leaves no mark on anybody's mail.
+func TestMailboxIsOnlyRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var wire strings.Builder // written by the server alone, read when it rests
+		o := idling
+		o.DebugWriter = &wire
+		m := newMailServer(t, o)
+		box := lookInto(t, m, nil)
+		m.deliver(t, "Return-Path: <>\nSubject: x\n\n"+string(mintOne(t, box))+"\n")
+		if _, _, err := box.Arrivals(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		text := wire.String()
+		if !strings.Contains(text, " EXAMINE INBOX") || strings.Contains(text, " SELECT ") || strings.Contains(text, " STORE ") {
+			t.Errorf("the folder is not opened for reading only:\n%s", text)
+		}
+		if strings.Count(text, "BODY.PEEK[") == 0 || strings.Contains(text, "(BODY[") || strings.Contains(text, " FETCH BODY[") {
+			t.Errorf("messages are not only peeked at:\n%s", text)
+		}
+	})
+}
+
 func TestMailboxWithoutIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := idling

@@ -116,7 +116,7 @@ func TestAPIRefuses(t *testing.T) {
 		{"no life", "POST", "/v1/tokens", "Bearer " + apiSecret, `{"count":1}`, "400"},
 		{"less than none", "POST", "/v1/tokens", "Bearer " + apiSecret, `{"count":-1,"ttl_seconds":60}`, "400"},
 		{"not JSON", "POST", "/v1/tokens", "Bearer " + apiSecret, `count=1`, "400"},
-		{"unknown words", "POST", "/v1/tokens", "Bearer " + apiSecret, `{"count":1,"ttl":60}`, "400"},
+		{"unknown words", "POST", "/v1/tokens", "Bearer " + apiSecret, `{"count":1,"ttl_seconds":60,"for":"x"}`, "400"},
 		{"something behind", "POST", "/v1/tokens", "Bearer " + apiSecret, `{"count":1,"ttl_seconds":60}{}`, "400"},
 		{"endless", "POST", "/v1/tokens", "Bearer " + apiSecret, `{"count":` + strings.Repeat(" ", 2*apiBody) + `1}`, "400"},
 		{"no number", "GET", "/v1/arrivals?after=x", "Bearer " + apiSecret, "", "400"},

@@ -79,6 +79,8 @@ func (z *Zone) answer(name string, kind uint16) (records []dns.RR, exists bool) 
 		records = z.addresses(name, kind)
 	case strings.HasSuffix("."+domain, "."+key):
 		// between the apex and the domain: it exists and has nothing (RFC 8020)
+	case strings.HasSuffix("."+key, "."+hostsLabel+"."+apex):
+		records = z.hostTest(name, kind, strings.TrimSuffix(key, "."+hostsLabel+"."+apex))
 	default:
 		label, parent, _ := strings.Cut(key, ".")
 		mark, a, ok := parseTestLabel(label)
@@ -150,6 +152,23 @@ func addressRecord(name string, kind uint16, a netip.Addr) []dns.RR {
 		return []dns.RR{&dns.AAAA{Hdr: header(name, kind), AAAA: a.AsSlice()}}
 	}
 	return nil
+}
+
+// hostTest is what b-<address>.<host> has: the test of the address, and the
+// host as a third MX. All other names under the hosts' label exist and have
+// nothing, since names of tests may stand below each (RFC 8020).
+func (z *Zone) hostTest(name string, kind uint16, rest string) []dns.RR {
+	label, host, _ := strings.Cut(rest, ".")
+	mark, a, ok := parseTestLabel(label)
+	if !ok || mark != backupMark || host == "" || kind != dns.TypeMX {
+		return nil
+	}
+	return append(z.test(name, kind, mark, a), &dns.MX{Hdr: header(name, kind), Preference: 30, Mx: dns.CanonicalName(host)})
+}
+
+// BackupNameOf returns the domain in the zone whose further MXs are a and host.
+func (z *Zone) BackupNameOf(a netip.Addr, host mail.Domain) mail.Domain {
+	return BackupNameOf(z.Name, a, host)
 }
 
 // test is what the name of a test has.

@@ -14,11 +14,29 @@ import (
 const (
 	backupMark = "b-"
 	targetMark = "t-"
+	hostsLabel = "h" // under it, b-<address>.<name of the host>
 )
 
 // BackupName returns the domain in zone whose second MX is a.
 func BackupName(zone mail.Domain, a netip.Addr) mail.Domain {
 	return testName(backupMark, zone, a)
+}
+
+// BackupNameOf returns the domain in zone whose second MX is a and whose third
+// is host, the name that the target has for itself: some servers know
+// themselves by address, and some by name only. The name of the host stands in
+// the domain as it is. Without a host it is BackupName.
+func BackupNameOf(zone mail.Domain, a netip.Addr, host mail.Domain) mail.Domain {
+	plain := BackupName(zone, a)
+	if plain.IsZero() || host.IsZero() || host.IsLiteral() {
+		return plain
+	}
+	label, _, _ := strings.Cut(plain.ASCII(), ".")
+	d, err := mail.ParseDomain(label + "." + host.ASCII() + "." + hostsLabel + "." + zone.ASCII())
+	if err != nil {
+		return plain // no room for both
+	}
+	return d
 }
 
 func testName(mark string, zone mail.Domain, a netip.Addr) mail.Domain {

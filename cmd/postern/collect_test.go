@@ -103,7 +103,7 @@ func TestCollectPrintsWhatArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(second(io.WriteString(w, "Subject: x\r\n\r\ny\r\n")), w.Close()); err != nil {
+	if err := errors.Join(second(io.WriteString(w, "Subject: x\r\n\r\ny\r\n")), w.Close(), client.Quit()); err != nil {
 		t.Fatal(err)
 	}
 	line := out.await(t, `(?m)^(\{.*\})$`)

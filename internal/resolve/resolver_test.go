@@ -258,6 +258,14 @@ func TestAliasThatTheServerLeavesOpen(t *testing.T) {
 	}
 }
 
+func TestAliasOfANameWithoutSuchRecords(t *testing.T) {
+	s := dnstest.New(t, zone+"empty.example. CNAME txt.example.\n")
+	r := newResolver(t, resolve.Options{Servers: two[:1], Dial: s.Dial})
+	if _, err := r.A(t.Context(), "empty.example"); !errors.Is(err, resolve.ErrNoData) || len(s.Log()) != 1 {
+		t.Errorf("A = %v after %q, want %v: the server has answered in full", err, s.Log(), resolve.ErrNoData)
+	}
+}
+
 func TestCacheIsBounded(t *testing.T) {
 	s := dnstest.New(t, zone)
 	r := newResolver(t, resolve.Options{Servers: two[:1], Entries: 2, Dial: s.Dial})
@@ -288,6 +296,19 @@ func TestOneQuestionIsAskedOnce(t *testing.T) {
 		wg.Wait()
 		if n := len(s.Log()); n != 1 {
 			t.Errorf("50 callers asked %d times, want 1", n)
+		}
+		// Also when the answer may not be kept.
+		s.Break("", dnstest.Fault{Delay: time.Second, NoSOA: true})
+		for range 50 {
+			wg.Go(func() {
+				if _, err := r.A(t.Context(), "nosuch.example"); !errors.Is(err, resolve.ErrNoName) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(s.Log()); n != 2 {
+			t.Errorf("50 callers asked %d times for what does not exist, want 1", n-1)
 		}
 	})
 }

@@ -26,7 +26,7 @@ type Fault struct {
 	Truncate  bool          // over UDP: TC and no records
 	NoTCP     bool          // over TCP: closes the connection
 	NoEDNS    bool          // FORMERR to whoever sends an OPT record
-	Mismatch  bool          // first an answer with a wrong id and one to another question, then the true one
+	Mismatch  bool          // first a lie with a wrong id and one to another question, then the truth
 	NoSOA     bool          // negative answers without the SOA that says how long they hold
 	OnlyFirst bool          // an alias is not followed: the CNAME alone
 }
@@ -179,6 +179,8 @@ func (s *Server) answer(network string, m *dns.Msg) []*dns.Msg {
 		return []*dns.Msg{reply}
 	}
 	wrongID, wrongName := reply.Copy(), reply.Copy()
+	wrongID.Answer, wrongName.Answer = nil, nil
+	wrongID.Rcode, wrongName.Rcode = dns.RcodeNameError, dns.RcodeNameError
 	wrongID.Id++
 	wrongName.Question[0].Name = "another.example."
 	return []*dns.Msg{wrongID, wrongName, reply}
