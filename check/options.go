@@ -36,9 +36,9 @@ type Options struct {
 	Blind     string // why arrivals cannot be seen, where the caller knows; "": Begin finds out
 	Lasting   bool   // the collector goes on after us and knows our tokens: what arrives late is seen there
 	Resolver  Resolver
-	// Backup names the domain in our zone that lists an address as the second
-	// MX; nil when there is no zone.
-	Backup      func(netip.Addr) mail.Domain
+	// Backup names the domain in our zone that lists an address, and the
+	// target's own name when it is known, as further MXs; nil when there is no zone.
+	Backup      func(a netip.Addr, host mail.Domain) mail.Domain
 	CollectorIP netip.Addr // for the form that sends to our address literal
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
 

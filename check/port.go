@@ -209,6 +209,9 @@ func (p *port) learn(s verdict.Session) {
 
 // prepare makes the plays: an envelope and a message for each form.
 func (p *port) prepare(forms []plan.Form) []probe.Play {
+	if p.o.Backup != nil {
+		p.facts.Backup = p.o.Backup(p.addr.Addr(), p.facts.Host)
+	}
 	before := len(p.plays)
 	seen := map[string]bool{} // what a form looks like on the wire, so that none is played twice
 	for _, f := range forms {

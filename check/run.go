@@ -158,9 +158,6 @@ func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *p
 		Host: firstDomain(c.o.Host, w.host), Domain: firstDomain(c.o.Domain, w.domain),
 		Local: c.o.Recipient, RelayDomain: c.o.RelayDomain,
 	}
-	if c.o.Backup != nil {
-		p.facts.Backup = c.o.Backup(a.Addr())
-	}
 	if !p.facts.Local.IsZero() && p.facts.Domain.IsZero() {
 		p.facts.Domain = p.facts.Local.Domain()
 	}

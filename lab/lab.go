@@ -104,7 +104,11 @@ func (l *Lab) add(s Specimen, w World, o Options, port uint16) error {
 	if err != nil {
 		return fmt.Errorf("specimen %s: %w; choose another place with --port", s.Name, err)
 	}
-	r := Running{Specimen: s, Addr: listener.Addr().(*net.TCPAddr).AddrPort()}
+	at, err := netip.ParseAddrPort(listener.Addr().String())
+	if err != nil {
+		return fmt.Errorf("specimen %s: %w", s.Name, err)
+	}
+	r := Running{Specimen: s, Addr: at}
 	listeners := []net.Listener{listener}
 	l.close = append(l.close, listener.Close)
 	if s.IPv6 {

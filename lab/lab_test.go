@@ -25,6 +25,7 @@ type fixed struct{}
 func (fixed) Addresses(context.Context, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, nil
 }
+
 func (fixed) Exchangers(_ context.Context, name string) ([]string, error) { return []string{name}, nil }
 func (fixed) Names(context.Context, netip.Addr) ([]string, error)         { return nil, nil }
 
@@ -35,7 +36,7 @@ func collector(t *testing.T) (*collect.Local, netip.AddrPort) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := l.Addr().(*net.TCPAddr).AddrPort()
+	at := netip.MustParseAddrPort(l.Addr().String())
 	c, err := collect.NewLocal(collect.Config{Domain: Collector, Zone: Collector, Listeners: []net.Listener{l}, Reach: []netip.AddrPort{at}})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +81,7 @@ func TestEverySpecimenGetsItsVerdict(t *testing.T) {
 	results, err := Check(t.Context(), l, check.Options{
 		Collector: source, Domain: Domain, RelayDomain: RelayDomain, TryLogins: true, Wait: 8 * time.Second,
 		Timeout: 6 * time.Second, Helo: "tester.example", Resolver: fixed{}, CollectorIP: at.Addr(),
-		Backup: func(a netip.Addr) mail.Domain { return collect.BackupName(Collector, a) },
+		Backup: func(a netip.Addr, host mail.Domain) mail.Domain { return collect.BackupNameOf(Collector, a, host) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -154,12 +155,13 @@ func TestUnknownSpecimen(t *testing.T) {
 // A check of one specimen of the lab, as another program would do it.
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return
 	}
-	at := listener.Addr().(*net.TCPAddr).AddrPort()
+	at := netip.MustParseAddrPort(listener.Addr().String())
 	source, err := collect.NewLocal(collect.Config{Domain: Collector, Listeners: []net.Listener{listener}, Reach: []netip.AddrPort{at}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -22,6 +22,7 @@ func serve(ctx context.Context, w Wire, s open.SMTP, l net.Listener) error {
 		return each(ctx, l, func(c net.Conn) {
 			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nServer: lab\r\n\r\n"))
 		})
+	case WholeWrites:
 	}
 	return s.Run(ctx, l)
 }

@@ -65,8 +65,8 @@ func Verify(secret []byte, text string, now time.Time) (Token, error) {
 	if !hmac.Equal(mac, tokenMAC(secret, body)) {
 		return "", ErrToken
 	}
-	minutes := time.Duration(raw[0])<<16 | time.Duration(raw[1])<<8 | time.Duration(raw[2])
-	if now.After(tokenEpoch.Add(minutes * time.Minute)) {
+	minutes := int(raw[0])<<16 | int(raw[1])<<8 | int(raw[2])
+	if now.After(tokenEpoch.Add(time.Duration(minutes) * time.Minute)) {
 		return t, ErrExpired
 	}
 	return t, nil

@@ -222,9 +222,6 @@ func (v *Visit) Close() {
 	_ = v.raw.Conn().Close()
 }
 
-// Remote returns where the visit is, for messages.
-func (v *Visit) Remote() netip.AddrPort { return v.smtp.Addr }
-
 func (v *Visit) command(ctx context.Context, line string) (mail.Reply, error) {
 	if err := v.raw.Write(ctx, []byte(line+"\r\n")); err != nil {
 		return mail.Reply{}, err

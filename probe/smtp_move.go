@@ -61,8 +61,10 @@ func (v *Visit) playHere(ctx context.Context, p Play) (verdict.Exchange, error) 
 	}
 	x, err := m.transact(ctx, v, p)
 	if errors.Is(err, errNotOffered) {
-		return verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: v.record,
-			Outcome: verdict.NotOffered, Stage: verdict.AtMove, Why: err.Error(), At: time.Now()}, nil
+		return verdict.Exchange{
+			Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: v.record,
+			Outcome: verdict.NotOffered, Stage: verdict.AtMove, Why: err.Error(), At: time.Now(),
+		}, nil
 	}
 	return x, err
 }
@@ -75,9 +77,15 @@ func Impossible(s verdict.Session, name string) (why string, impossible bool) {
 		move, keyword string
 		unless        bool
 	}{
-		{"xclient", "XCLIENT", false}, {"xclient-login", "XCLIENT", false}, {"xforward", "XFORWARD", false},
-		{"starttls", "STARTTLS", false}, {"starttls-cert", "STARTTLS", false}, {"bdat", "CHUNKING", false},
-		{"auth-random", "AUTH", tls}, {"auth-empty", "AUTH", tls}, {"auth-postmaster", "AUTH", tls},
+		{"xclient", "XCLIENT", false},
+		{"xclient-login", "XCLIENT", false},
+		{"xforward", "XFORWARD", false},
+		{"starttls", "STARTTLS", false},
+		{"starttls-cert", "STARTTLS", false},
+		{"bdat", "CHUNKING", false},
+		{"auth-random", "AUTH", tls},
+		{"auth-empty", "AUTH", tls},
+		{"auth-postmaster", "AUTH", tls},
 	} {
 		if _, offered := s.Extensions[n.keyword]; n.move == name && !offered && !n.unless {
 			return "EHLO does not show " + n.keyword, true
@@ -95,34 +103,34 @@ func Known(name string) bool {
 // PlayAlone plays one form, with its move, in a session of its own. The error
 // is that of a connection which never came to the form: nothing is known of
 // the form then, and the exchange is NotRun.
-func (s SMTP) PlayAlone(ctx context.Context, p Play) (verdict.Exchange, error) {
+func (p SMTP) PlayAlone(ctx context.Context, play Play) (verdict.Exchange, error) {
 	record := &transcript.Transcript{}
-	x := verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Tries: 1, Transcript: record, Outcome: verdict.NotRun, Stage: verdict.AtConnect}
-	m := moves[p.Form.Move.Name]
-	g := greeting{hello: "EHLO", name: s.Helo}
+	x := verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Tries: 1, Transcript: record, Outcome: verdict.NotRun, Stage: verdict.AtConnect}
+	m := moves[play.Form.Move.Name]
+	g := greeting{hello: "EHLO", name: p.Helo}
 	if m.greet != nil {
 		var err error
-		if g, err = m.greet(s, p); err != nil {
+		if g, err = m.greet(p, play); err != nil {
 			x.Why = err.Error()
 			return x, nil
 		}
 	}
-	v, err := s.open(ctx, record, g)
+	v, err := p.open(ctx, record, g)
 	if err != nil {
 		return notReached(x, v, err)
 	}
 	defer v.Close()
 	if b := v.Session.Banner; !b.Positive() {
 		if m.early && b.Permanent() {
-			return v.exchange(p, verdict.AtBanner, b), nil
+			return v.exchange(play, verdict.AtBanner, b), nil
 		}
 		x.Why = "turned away: " + b.String()
 		return x, v.TurnedAway()
 	}
 	if g.hello != "" && !v.Session.Hello.Positive() {
-		return v.exchange(p, verdict.AtHello, v.Session.Hello), nil
+		return v.exchange(play, verdict.AtHello, v.Session.Hello), nil
 	}
-	return v.playMove(ctx, m, p, x)
+	return v.playMove(ctx, m, play, x)
 }
 
 func (v *Visit) playMove(ctx context.Context, m move, p Play, x verdict.Exchange) (verdict.Exchange, error) {

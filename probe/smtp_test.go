@@ -241,7 +241,6 @@ func TestDripAndSilence(t *testing.T) {
 			}
 		}()
 		s := SMTP{Dial: func(context.Context) (net.Conn, error) { return client, nil }, Timeout: 30 * time.Second}
-		v := &Visit{smtp: s}
 		v, err := s.open(t.Context(), &transcript.Transcript{}, greeting{})
 		if err != nil || v.Session.Banner.Text() != "first second" {
 			t.Errorf("banner in drops: %v, %v", v.Session.Banner, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,8 +100,14 @@ Exit code: 0 closed, 1 open, 2 doubtful, 3 nothing could be tested, 64 usage.`,
 // portList is a flag of ports, repeated or with commas.
 type portList []uint16
 
-func (p *portList) String() string { return "" }
-func (p *portList) Type() string   { return "PORT" }
+func (p *portList) String() string {
+	var words []string
+	for _, n := range *p {
+		words = append(words, strconv.Itoa(int(n)))
+	}
+	return strings.Join(words, ",")
+}
+func (p *portList) Type() string { return "PORT" }
 func (p *portList) Set(s string) error {
 	for _, word := range strings.Split(s, ",") {
 		t, err := plan.ParseTarget("x:" + strings.TrimSpace(word))
@@ -126,15 +133,15 @@ func runCheck(c *cobra.Command, f *checkFlags, args []string) error {
 	if f.lab {
 		f.presetLab()
 	}
-	o, err := f.options(listed)
+	o, resolver, err := f.options(listed)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
-	source, err := f.collector.start(ctx, o.Resolver.(*resolve.Resolver))
+	source, err := f.collector.start(ctx, resolver)
 	if err != nil {
-		return &exit{code: exitService, err: err, help: "check without a collector to see only what the server accepts"}
+		return unavailable(err, "check without a collector to see only what the server accepts")
 	}
 	defer source.stop()
 	source.apply(&o)
@@ -154,6 +161,16 @@ func runCheck(c *cobra.Command, f *checkFlags, args []string) error {
 		return &exit{code: exitIO, err: err}
 	}
 	return &exit{code: worstCode(reports)}
+}
+
+// unavailable is the exit for a service that is not there, unless err is an
+// exit of its own.
+func unavailable(err error, help string) error {
+	var own *exit
+	if errors.As(err, &own) {
+		return own
+	}
+	return &exit{code: exitService, err: err, help: help}
 }
 
 func worstCode(reports []report.Report) int {
@@ -196,13 +213,15 @@ func (f *checkFlags) allTargets(args []string) (targets []plan.Target, listed bo
 	return targets, listed, nil
 }
 
-func (f *checkFlags) options(listed bool) (check.Options, error) {
+// options turns the words into options; the resolver is among them, and is
+// returned besides for the collector.
+func (f *checkFlags) options(listed bool) (check.Options, *resolve.Resolver, error) {
 	o := check.Options{
 		Ports: f.ports, Forms: f.forms, Quick: f.quick, TryLogins: f.tryLogins, Owned: f.iOwn && !listed,
 		Helo: f.helo, Wait: f.wait, Timeout: f.timeout, Pace: f.pace, Sessions: f.sessions, Note: f.note,
 	}
 	if f.wait <= 0 || f.timeout <= 0 || f.sessions < 1 || f.parallel < 1 || f.pace < 0 {
-		return o, usage("--wait, --timeout, --sessions and --parallel must be more than nothing")
+		return o, nil, usage("--wait, --timeout, --sessions and --parallel must be more than nothing")
 	}
 	if f.four != f.six {
 		o.Families = []int{4}
@@ -220,18 +239,18 @@ func (f *checkFlags) options(listed bool) (check.Options, error) {
 			continue
 		}
 		if *d.to, err = mail.ParseDomain(d.text); err != nil {
-			return o, usage("%s: %w", d.flag, err)
+			return o, nil, usage("%s: %w", d.flag, err)
 		}
 	}
 	if f.recipient != "" {
 		if o.Recipient, err = mail.ParseAddress(f.recipient); err != nil {
-			return o, usage("--recipient: %w", err)
+			return o, nil, usage("--recipient: %w", err)
 		}
 	}
 	if f.from != "" {
 		a, err := mail.ParseAddress(f.from)
 		if err != nil {
-			return o, usage("--from: %w", err)
+			return o, nil, usage("--from: %w", err)
 		}
 		o.From = mail.ReverseTo(a)
 	}
@@ -240,13 +259,13 @@ func (f *checkFlags) options(listed bool) (check.Options, error) {
 	}
 	r, err := openResolver(f.resolver)
 	if err != nil {
-		return o, err
+		return o, nil, err
 	}
 	o.Resolver = r
 	if o.ProofSecret, err = proofSecret(f.proofFile, false); err != nil {
-		return o, &exit{code: exitIO, err: err}
+		return o, nil, &exit{code: exitIO, err: err}
 	}
-	return o, nil
+	return o, r, nil
 }
 
 // ownName is this machine's name when it can stand in EHLO, else a name that

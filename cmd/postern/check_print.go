@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"postern/check"
@@ -76,13 +77,44 @@ func (f *checkFlags) print(c *cobra.Command, reports []report.Report) error {
 	case f.junit == "-" || f.sarif == "-":
 		return nil
 	}
-	o := report.TextOptions{Colour: colour(out), Transcript: f.transcript}
+	o := report.TextOptions{Colour: colour(out), Transcript: f.transcript, Flags: givenFlags(c)}
 	for _, r := range reports {
 		if err := report.WriteText(out, r, o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// givenFlags returns the flags of the command line that a second look needs
+// too, quoted for a shell.
+func givenFlags(c *cobra.Command) string {
+	var words []string
+	c.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "json", "one", "junit", "sarif", "transcript", "form", "quick", "server", "targets", "parallel":
+			return // how it is printed, and what is played, is chosen anew
+		}
+		value := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			value = strings.Join(list.GetSlice(), ",")
+		}
+		switch {
+		case f.Value.Type() == "bool" && value == "true":
+			words = append(words, "--"+f.Name)
+		default:
+			words = append(words, "--"+f.Name, quoted(value))
+		}
+	})
+	return strings.Join(words, " ")
+}
+
+// quoted returns s as one word of a shell.
+func quoted(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-[]") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func writeTo(out io.Writer, file string, write func(io.Writer) error) error {

@@ -63,10 +63,10 @@ type source struct {
 	listen    netip.AddrPort // of a collector of our own
 	zoneAddr  netip.AddrPort
 	zone      *collect.Zone
-	lasting   bool                         // the collector goes on when we are done
-	address   netip.Addr                   // of a collector elsewhere
-	backup    func(netip.Addr) mail.Domain // names tests in the zone of a collector elsewhere
-	stop      func()                       // ends what start began, and waits
+	lasting   bool                                      // the collector goes on when we are done
+	address   netip.Addr                                // of a collector elsewhere
+	backup    func(netip.Addr, mail.Domain) mail.Domain // names tests in the zone of a collector elsewhere
+	stop      func()                                    // ends what start began, and waits
 }
 
 func (s *source) apply(o *check.Options) {
@@ -82,13 +82,13 @@ func (s *source) apply(o *check.Options) {
 	}
 	o.Backup = s.backup
 	if s.zone != nil {
-		o.Backup = s.zone.BackupName
+		o.Backup = s.zone.BackupNameOf
 	}
 }
 
 // backupIn names the tests in a zone.
-func backupIn(zone mail.Domain) func(netip.Addr) mail.Domain {
-	return func(a netip.Addr) mail.Domain { return collect.BackupName(zone, a) }
+func backupIn(zone mail.Domain) func(netip.Addr, mail.Domain) mail.Domain {
+	return func(a netip.Addr, host mail.Domain) mail.Domain { return collect.BackupNameOf(zone, a, host) }
 }
 
 // start begins whatever the flags name. The resolver may be nil.

@@ -152,11 +152,11 @@ const labWait = 8 * time.Second
 func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &checkFlags{wait: check.DefaultWait}
-	f.collector.preset(lab.Collector.String(), "127.0.0.1:0", "127.0.0.1:0")
-	source, err := f.collector.start(ctx, nil)
+	var f collectorFlags
+	f.preset(lab.Collector.String(), "127.0.0.1:0", "127.0.0.1:0")
+	source, err := f.start(ctx, nil)
 	if err != nil {
-		return &exit{code: exitService, err: err}
+		return unavailable(err, "")
 	}
 	defer source.stop()
 	lookup, err := labLookup(source.zoneAddr.String())
@@ -219,6 +219,7 @@ type labNames struct{}
 func (labNames) Addresses(context.Context, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, nil
 }
+
 func (labNames) Exchangers(_ context.Context, domain string) ([]string, error) {
 	return []string{domain}, nil
 }

@@ -19,7 +19,7 @@ import (
 // elsewhere nothing but what it waits for, and a line for each target of many.
 type live struct {
 	w        io.Writer
-	terminal bool
+	terminal *os.File // w, when it is one
 	quiet    bool
 
 	mu    sync.Mutex
@@ -29,8 +29,11 @@ type live struct {
 }
 
 func newLive(w io.Writer, quiet bool) *live {
-	f, ok := w.(*os.File)
-	return &live{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), quiet: quiet, ports: map[netip.AddrPort]check.Event{}}
+	l := &live{w: w, quiet: quiet, ports: map[netip.AddrPort]check.Event{}}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		l.terminal = f
+	}
+	return l
 }
 
 // redraw is how often the line changes at most.
@@ -46,7 +49,7 @@ func (l *live) event(e check.Event) {
 		delete(l.ports, e.Addr)
 		return
 	}
-	if !l.terminal {
+	if l.terminal == nil {
 		if e.Step == check.Pausing || e.Step == check.Waiting && l.ports[e.Addr].Step != check.Waiting {
 			fmt.Fprintf(l.w, "%s  %s\n", e.Addr, printable(e.Text))
 		}
@@ -66,7 +69,7 @@ func (l *live) event(e check.Event) {
 // draw rewrites the line: a bar with the share of the battery, and what is
 // tried or waited for.
 func (l *live) draw(e check.Event) {
-	width, _, err := term.GetSize(int(l.w.(*os.File).Fd()))
+	width, _, err := term.GetSize(int(l.terminal.Fd()))
 	if err != nil || width < 20 {
 		width = 80
 	}
@@ -84,6 +87,7 @@ func (l *live) draw(e check.Event) {
 		}
 	case check.Pausing, check.Waiting:
 		text = printable(e.Text)
+	case check.Connecting, check.Came, check.Judged:
 	}
 	line := fmt.Sprintf("%s [%s%s] %s", e.Addr, strings.Repeat("#", full), strings.Repeat(".", bar-full), text)
 	if r := []rune(line); len(r) > width-1 {
