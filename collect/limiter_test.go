@@ -14,10 +14,17 @@ func TestLimiter(t *testing.T) {
 		at   time.Duration
 		want bool
 	}{
-		{a, 0, true}, {a, 0, true}, {same, 0, true}, {a, 0, false}, // one /24 has one bucket
+		{a, 0, true},
+		{a, 0, true},
+		{same, 0, true},
+		{a, 0, false}, // one /24 has one bucket
 		{far, 0, true},
-		{a, time.Second, true}, {a, time.Second, false},
-		{a, time.Hour, true}, {a, time.Hour, true}, {a, time.Hour, true}, {a, time.Hour, false}, // never more than the burst
+		{a, time.Second, true},
+		{a, time.Second, false},
+		{a, time.Hour, true},
+		{a, time.Hour, true},
+		{a, time.Hour, true},
+		{a, time.Hour, false}, // never more than the burst
 	} {
 		if got := l.allow(c.from, 1, testTime.Add(c.at)); got != c.want {
 			t.Errorf("%d: %s after %v: %v, want %v", i, c.from, c.at, got, c.want)

@@ -46,7 +46,8 @@ func newTestLocal(t testing.TB, c Config) *Local {
 
 func mintOne(t testing.TB, s interface {
 	Tokens(context.Context, int, time.Duration) ([]plan.Token, error)
-}) plan.Token {
+},
+) plan.Token {
 	t.Helper()
 	list, err := s.Tokens(t.Context(), 1, time.Hour)
 	if err != nil {
