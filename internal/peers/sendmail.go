@@ -3,8 +3,7 @@ package peers
 import "strings"
 
 // sendmail makes a sendmail.cf from Debian's sendmail.mc with its features, listening to the
-// world. Debian's throttles stay on: greet_pause, the connection rate, ratecontrol and conncontrol
-// over the access map it ships. It ships 192.0.2/24 as one of the networks that are refused
+// world, and with lines added to the access map that Debian ships. That map refuses 192.0.2/24
 // outright, which is our tester's, so that line alone goes.
 func sendmail(features string, access ...string) func() setup {
 	return func() setup {
@@ -31,11 +30,13 @@ awk -v own=features.m4 '
 	/^dnl DAEMON_OPTIONS.*MTA-v6/ { sub(/^dnl /, ""); sub(/, Addr=::1/, "") }
 	/^MAILER_DEFINITIONS/ { while ((getline line <own) > 0) print line }
 	{ print }' /usr/share/sendmail/cf/debian/sendmail.mc >sendmail.mc
-grep -v '192\.0\.2' /usr/share/sendmail/examples/db/access >access || true
+grep -v '^Connect:192\.0\.2' /usr/share/sendmail/examples/db/access >access || true
 cat access.own >>access
 m4 sendmail.mc >sendmail.cf
 mta=/usr/libexec/sendmail/sendmail
-makemap hash access <access
+# Our lines come last and win.
+makemap -r hash access <access
+printf '%s\tesmtp:[192.0.2.66]\n' ` + Partner + ` | makemap hash mailertable
 $mta -bi -C /etc/mail/sendmail.cf >/dev/null
 $mta -bd -q1m -C /etc/mail/sendmail.cf
 `,
@@ -44,28 +45,40 @@ $mta -bd -q1m -C /etc/mail/sendmail.cf
 	}
 }
 
+// patient lifts Debian's limit of ten connections in ten minutes from one client. The greet pause
+// of five seconds, the throttle on bad recipients and the limit on connections at a time stay.
+const patient = "ClientRate:\t0"
+
 var sendmailCases = []Case{
 	{
-		Server: "sendmail", Config: "closed", What: "Debian's sendmail.mc with its throttles, listening to the world",
+		Server: "sendmail", Config: "closed", What: "Debian's sendmail.mc, listening to the world, without its limit of connections in ten minutes",
+		Want: "closed", Family: "4", Knock: plain, setup: sendmail("", patient),
+	},
+	{
+		Server: "sendmail", Config: "closed-throttling", What: "the same with Debian's own limit, ten connections in ten minutes",
 		Want: "closed", Family: "4", Knock: plain, setup: sendmail(""),
 	},
 	{
 		Server: "sendmail", Config: "promiscuous", What: "FEATURE(promiscuous_relay)",
+		Want: "open", Hole: "plain", Family: "4", Knock: plain, setup: sendmail("FEATURE(`promiscuous_relay')dnl", patient),
+	},
+	{
+		Server: "sendmail", Config: "promiscuous-throttling", What: "FEATURE(promiscuous_relay), ten connections in ten minutes",
 		Want: "open", Hole: "plain", Family: "4", Knock: plain, setup: sendmail("FEATURE(`promiscuous_relay')dnl"),
 	},
 	{
 		Server: "sendmail", Config: "relay-local-from", What: "FEATURE(relay_local_from)",
 		Want: "open", Hole: "local-sender host-sender ip-sender local-sender-unknown bare-sender", Family: "4", Knock: localSender,
-		setup: sendmail("FEATURE(`relay_local_from')dnl"),
+		setup: sendmail("FEATURE(`relay_local_from')dnl", patient),
 	},
 	{
 		Server: "sendmail", Config: "relay-based-on-mx", What: "FEATURE(relay_based_on_MX)",
 		Want: "open", Hole: "backup-mx", Family: "4", Knock: backupMX,
-		setup: sendmail("FEATURE(`relay_based_on_MX')dnl"),
+		setup: sendmail("FEATURE(`relay_based_on_MX')dnl", patient),
 	},
 	{
 		Server: "sendmail", Config: "loose-relay-check", What: "FEATURE(loose_relay_check), relaying for " + Partner,
 		Want: "open", Hole: "relaydom-pct", Family: "4", Knock: secondHop, Flags: relaying,
-		setup: sendmail("FEATURE(`loose_relay_check')dnl", "To:"+Partner+"\tRELAY"),
+		setup: sendmail("FEATURE(`loose_relay_check')dnl\nFEATURE(`mailertable')dnl", patient, "To:"+Partner+"\tRELAY"),
 	},
 }
