@@ -107,11 +107,14 @@ func (a *API) Run(ctx context.Context, l net.Listener, certificate *tls.Config) 
 	cancel() // lets polls answer
 	bounded, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer done()
-	if err := s.Shutdown(bounded); err != nil {
-		s.Close()
+	err := s.Shutdown(bounded)
+	if err != nil {
+		err = s.Close()
 	}
-	<-ended
-	return nil
+	if ended := <-ended; !errors.Is(ended, http.ErrServerClosed) {
+		return ended
+	}
+	return err
 }
 
 // ServeHTTP answers one request: first who asks, then what.

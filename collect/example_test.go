@@ -40,7 +40,7 @@ func ExampleLocal() {
 		if err != nil {
 			return err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		if err := errors.Join(c.Mail("s@probe.example"), c.Rcpt(to)); err != nil {
 			return err
 		}

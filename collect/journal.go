@@ -123,9 +123,9 @@ func (j *journal) rewrite(list []verdict.Arrival) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil {
+		if j.file != file {
 			file.Close()
-			os.Remove(file.Name())
+			err = errors.Join(err, os.Remove(file.Name()))
 		}
 	}()
 	out := bufio.NewWriter(file)

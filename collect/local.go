@@ -61,8 +61,7 @@ type Local struct {
 	journal *journal // nil: none
 	pending sync.WaitGroup
 
-	mu     sync.Mutex // one arrival is told at a time
-	closed bool
+	mu sync.Mutex // one arrival is told at a time
 }
 
 // limits of the collector: probes are small; a peer may well be an old proxy

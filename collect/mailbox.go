@@ -103,12 +103,7 @@ func (m *Mailbox) Run(ctx context.Context) error {
 	pause := time.Second
 	for ctx.Err() == nil {
 		start := time.Now()
-		err := m.visit(ctx)
-		if ctx.Err() != nil {
-			break
-		}
-		m.set(err)
-		m.c.Failed(err)
+		m.try(ctx)
 		if time.Since(start) > time.Minute {
 			pause = time.Second
 		}
@@ -119,6 +114,15 @@ func (m *Mailbox) Run(ctx context.Context) error {
 		pause = min(2*pause, time.Minute)
 	}
 	return nil
+}
+
+// try is one visit, and says why it ended unless we wanted it to.
+func (m *Mailbox) try(ctx context.Context) {
+	err := m.visit(ctx)
+	if ctx.Err() == nil {
+		m.set(err)
+		m.c.Failed(err)
+	}
 }
 
 // set notes whether the mailbox can be seen.

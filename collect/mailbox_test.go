@@ -47,9 +47,9 @@ func newMailServer(t *testing.T, o imapserver.Options) *mailServer {
 		_ = m.server.Serve(m.pipes) // ends with an error when it is closed
 	}()
 	t.Cleanup(func() {
-		m.pipes.Close()
+		_ = m.pipes.Close()
 		<-done
-		m.server.Close()
+		_ = m.server.Close()
 	})
 	return m
 }
@@ -109,7 +109,15 @@ func lookInto(t *testing.T, m *mailServer, change func(*MailboxConfig)) *Mailbox
 	return box
 }
 
-var idling = imapserver.Options{InsecureAuth: true, Caps: imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}, imap.CapIdle: {}}}
+var idling = imapserver.Options{InsecureAuth: true, Caps: caps(imap.CapIMAP4rev1, imap.CapIMAP4rev2, imap.CapIdle)}
+
+func caps(list ...imap.Cap) imap.CapSet {
+	set := make(imap.CapSet)
+	for _, c := range list {
+		set[c] = struct{}{}
+	}
+	return set
+}
 
 const trace = `Return-Path: <s@probe.example>
 Delivered-To: %TO%
@@ -203,7 +211,7 @@ func TestMailboxIsOnlyRead(t *testing.T) {
 func TestMailboxWithoutIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := idling
-		o.Caps = imap.CapSet{imap.CapIMAP4rev1: {}}
+		o.Caps = caps(imap.CapIMAP4rev1)
 		m := newMailServer(t, o)
 		box := lookInto(t, m, func(c *MailboxConfig) { c.Every = 7 * time.Second })
 		tokens, err := box.Tokens(t.Context(), 1, time.Hour)

@@ -38,9 +38,9 @@ func (m *Mailbox) visit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer hangUp(c)
 	// Closing ends every command that waits, when ctx ends or one is too slow.
-	defer context.AfterFunc(ctx, func() { c.Close() })()
+	defer context.AfterFunc(ctx, func() { hangUp(c) })()
 	if err := m.open(c); err != nil {
 		return err
 	}
@@ -55,9 +55,12 @@ func (m *Mailbox) visit(ctx context.Context) error {
 	}
 }
 
+// hangUp closes the connection; it may have gone before.
+func hangUp(c *imapclient.Client) { _ = c.Close() }
+
 // bounded runs one command, and closes the connection when it takes too long.
 func bounded(c *imapclient.Client, command func() error) error {
-	t := time.AfterFunc(imapPatience, func() { c.Close() })
+	t := time.AfterFunc(imapPatience, func() { hangUp(c) })
 	err := command()
 	if !t.Stop() && err != nil {
 		return fmt.Errorf("no answer within %s: %w", imapPatience, err)
@@ -94,7 +97,7 @@ func (m *Mailbox) login(ctx context.Context, fresh func()) (*imapclient.Client, 
 		return nil, err
 	}
 	if err := bounded(c, func() error { return c.Login(m.c.User, m.c.Password).Wait() }); err != nil {
-		c.Close()
+		hangUp(c)
 		return nil, fmt.Errorf("%s does not let %s in: %w", m.c.Server, m.c.User, err)
 	}
 	return c, nil

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"hash"
 	"io"
 	"time"
 
@@ -34,7 +33,7 @@ func digestOf(body io.Reader, k keys, now time.Time) (digest, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return digest{}, err
 	}
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	rest, err := io.Copy(io.MultiWriter(h, scan), in)
 	if err != nil {
 		return digest{}, err
@@ -54,7 +53,7 @@ func readHeader(in *bufio.Reader, scan io.Writer) (string, int64, error) {
 		if start && len(bytes.TrimRight(piece, "\r\n")) == 0 {
 			return string(header), size, err
 		}
-		scan.Write(piece)
+		_, _ = scan.Write(piece) // a scanner takes all
 		header = append(header, piece[:min(len(piece), maxHeader-len(header))]...)
 		start = !errors.Is(err, bufio.ErrBufferFull)
 		if err != nil && start {

@@ -38,7 +38,8 @@ func serveAPI(t *testing.T, l *Local, about About) (*httptest.Server, *API) {
 }
 
 func clientTLS(s *httptest.Server) *tls.Config {
-	return s.Client().Transport.(*http.Transport).TLSClientConfig
+	t, _ := s.Client().Transport.(*http.Transport)
+	return t.TLSClientConfig
 }
 
 func newRemote(t *testing.T, s *httptest.Server, change func(*RemoteConfig)) *Remote {
@@ -51,7 +52,7 @@ func newRemote(t *testing.T, s *httptest.Server, change func(*RemoteConfig)) *Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
+	t.Cleanup(func() { _ = r.Close() })
 	return r
 }
 
@@ -307,7 +308,7 @@ func TestOverRealSockets(t *testing.T) {
 	l := serveMail(t, nil)
 	conn := must(net.Dial("tcp", l.c.Listeners[0].Addr().String()))
 	r := smtp.NewRaw(conn, nil)
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	if text := banner(t, r); !l.keys.ours(text, time.Now()) || !strings.Contains(text, "[127.0.0.1]") {
 		t.Errorf("banner %q", text)
 	}
@@ -336,7 +337,7 @@ func TestAPIRunEndsWhileSomebodyWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer r.Close()
+		defer func() { _ = r.Close() }()
 		waiting := make(chan error, 1)
 		go func() {
 			_, _, err := r.Arrivals(t.Context(), 0)

@@ -49,7 +49,7 @@ func MakeSecret(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(temporary.Name())
+	defer func() { _ = os.Remove(temporary.Name()) }()
 	if _, err = temporary.WriteString(secret + "\n"); err == nil {
 		err = temporary.Sync()
 	}

@@ -62,7 +62,7 @@ func FuzzScanner(f *testing.F) {
 		s := scanner{keys: k, now: testTime, left: len(text)}
 		for rest := text; rest != ""; {
 			n := min(max(size, 1), len(rest))
-			s.Write([]byte(rest[:n]))
+			_, _ = s.Write([]byte(rest[:n]))
 			rest = rest[n:]
 		}
 		if !slices.Equal(live, s.found) || expired != s.expired {

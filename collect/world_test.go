@@ -69,8 +69,11 @@ func (p placed) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(p.remote)
 func dial(t testing.TB, l *Local) *smtp.Raw {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	done := make(chan error, 1)
-	go func() { done <- l.ServeConn(context.Background(), placed{ours, ownAddr, peerAddr}) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = l.ServeConn(context.Background(), placed{ours, ownAddr, peerAddr}) // peers hang up as they like
+	}()
 	t.Cleanup(func() {
 		theirs.Close()
 		<-done

@@ -95,7 +95,7 @@ func TestCollectPrintsWhatArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if err := errors.Join(client.Mail("a@relay.example"), client.Rcpt(remote.Recipient(tokens[0]).String())); err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +142,8 @@ func TestCollectRefuses(t *testing.T) {
 		command.SilenceErrors, command.SilenceUsage = true, true
 		command.SetArgs(strings.Fields(strings.ReplaceAll(c.args, "STATE", filepath.Join(t.TempDir(), "state"))))
 		err := command.ExecuteContext(t.Context())
-		e, ok := err.(*exit)
-		if !ok || e.code != c.code || !strings.Contains(err.Error(), c.want) {
+		var e *exit
+		if !errors.As(err, &e) || e.code != c.code || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: postern collect %s: %v, want %q in it and exit code %d", c.name, c.args, err, c.want, c.code)
 		}
 	}

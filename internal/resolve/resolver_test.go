@@ -70,13 +70,22 @@ func TestLookups(t *testing.T) {
 		want any
 		err  error
 	}{
-		{"MX, best first", func() (any, error) { return r.MX(ctx, "example") },
-			[]resolve.MX{{Preference: 10, Host: "mail.example"}, {Preference: 20, Host: "backup.example"}}, nil},
-		{"MX in upper case with a dot", func() (any, error) { return r.MX(ctx, "EXAMPLE.") },
-			[]resolve.MX{{Preference: 10, Host: "mail.example"}, {Preference: 20, Host: "backup.example"}}, nil},
+		{
+			"MX, best first", func() (any, error) { return r.MX(ctx, "example") },
+			[]resolve.MX{{Preference: 10, Host: "mail.example"}, {Preference: 20, Host: "backup.example"}},
+			nil,
+		},
+		{
+			"MX in upper case with a dot", func() (any, error) { return r.MX(ctx, "EXAMPLE.") },
+			[]resolve.MX{{Preference: 10, Host: "mail.example"}, {Preference: 20, Host: "backup.example"}},
+			nil,
+		},
 		{"null MX", func() (any, error) { return r.MX(ctx, "null.example") }, nil, resolve.ErrNullMX},
-		{"null MX beside another", func() (any, error) { return r.MX(ctx, "half.example") },
-			[]resolve.MX{{Preference: 10, Host: "mail.example"}}, nil},
+		{
+			"null MX beside another", func() (any, error) { return r.MX(ctx, "half.example") },
+			[]resolve.MX{{Preference: 10, Host: "mail.example"}},
+			nil,
+		},
 		{"an MX that is no host name", func() (any, error) { return r.MX(ctx, "odd.example") }, nil, resolve.ErrNoData},
 		{"exchangers", func() (any, error) { return r.Exchangers(ctx, "example") }, []string{"mail.example", "backup.example"}, nil},
 		{"no MX: the domain itself", func() (any, error) { return r.Exchangers(ctx, "mail.example") }, []string{"mail.example"}, nil},

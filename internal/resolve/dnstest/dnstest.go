@@ -108,7 +108,7 @@ func (s *Server) Listen() netip.AddrPort {
 		}
 		l, err := net.Listen("tcp", pc.LocalAddr().String())
 		if err != nil {
-			pc.Close() // another program has the port over TCP
+			_ = pc.Close() // another program has the port over TCP
 			continue
 		}
 		s.serve(&dns.Server{PacketConn: pc}, "udp")
@@ -125,7 +125,7 @@ func (s *Server) serve(srv *dns.Server, network string) {
 	srv.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
 		for _, reply := range s.answer(network, m) {
 			if reply == nil {
-				w.Close()
+				_ = w.Close()
 				return
 			}
 			if err := w.WriteMsg(reply); err != nil {
@@ -144,7 +144,9 @@ func (s *Server) serve(srv *dns.Server, network string) {
 		if err := srv.Shutdown(); err != nil {
 			s.tb.Error(err)
 		}
-		<-done
+		if err := <-done; err != nil {
+			s.tb.Error(err)
+		}
 	})
 }
 
