@@ -215,12 +215,21 @@ func (c *connection) unknown(verb, arg string) {
 			return
 		}
 	}
+	switch verb {
+	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT":
+		// A browser or a proxy that somebody aims at us: the next lines are
+		// headers, and what is behind them may be commands of his choice.
+		c.close(replyHTTP, errHTTP)
+		return
+	}
 	if _, known := commands[verb]; known {
 		c.send(replyNotOffered)
 		return
 	}
 	c.send(replyUnknown)
 }
+
+var errHTTP = errors.New("the client speaks HTTP")
 
 // send answers one command. Too many errors and 421 end the session; so does
 // a client that does not read.

@@ -144,6 +144,7 @@ func TestDialogues(t *testing.T) {
 		{"unknown verbs", "JUNK\r\nABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n\r\n EHLO c\r\nQUIT\r\n", "220 500 500 500 500 221"},
 		{"what is known and not offered", "EHLO c.example\r\nSTARTTLS\r\nAUTH PLAIN AA==\r\nXCLIENT ADDR=1.2.3.4\r\nEXPN x\r\nETRN x\r\nQUIT\r\n", "220 250 502 502 502 502 500 221"},
 		{"VRFY, NOOP, HELP", "VRFY x\r\nVRFY\r\nNOOP x\r\nHELP\r\nQUIT\r\n", "220 252 501 250 214 221"},
+		{"an HTTP request", "POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\nMAIL FROM:<>\r\nQUIT\r\n", "220 421"},
 		{"control characters", "EHLO c\x00d\r\nNOOP \x1b[2J\r\nNOOP\t\r\nQUIT\r\n", "220 500 500 500 221"},
 
 		{"unknown parameters", "EHLO c.example\r\nMAIL FROM:<a@b.example> XYZ=1\r\nMAIL FROM:<a@b.example> BODY=BINARYMIME\r\nMAIL FROM:<> REQUIRETLS\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example> SIZE=1\r\nRCPT TO:<c@d.example> XYZ\r\nQUIT\r\n", "220 250 555 555 555 250 555 555 221"},

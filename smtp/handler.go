@@ -114,7 +114,8 @@ type RawPaths interface {
 }
 
 // A Commander is a Session that sees the commands that the engine does not
-// know, or that the server does not offer. Zero keeps the engine's refusal.
+// know, or that the server does not offer. Zero keeps the engine's refusal;
+// that of an HTTP verb closes the connection.
 type Commander interface {
 	Command(ctx context.Context, verb, arg string) mail.Reply
 }

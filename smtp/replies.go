@@ -21,6 +21,7 @@ var (
 	replyChallenge = 334
 
 	replyUnknown     = mail.NewReply(500, "5.5.1", "Command not recognised")
+	replyHTTP        = mail.NewReply(421, "4.7.0", "This is SMTP, not HTTP; closing")
 	replyNotOffered  = mail.NewReply(502, "5.5.1", "Command not offered here")
 	replyNoArgument  = mail.NewReply(501, "5.5.4", "This command takes no parameter")
 	replyControl     = mail.NewReply(500, "5.5.2", "Control character in the command")
@@ -53,7 +54,6 @@ var (
 	replyCrowd        = mail.NewReply(421, "4.7.0", "Too many connections from your address; please retry")
 )
 
-// replyTo answers EHLO keywords with no enhanced code (RFC 2034 section 4).
 func replyChunk(n int64) mail.Reply {
 	return mail.NewReply(250, "2.0.0", strconv.FormatInt(n, 10)+" octets received")
 }

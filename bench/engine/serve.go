@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	_ "net/http/pprof" // for PPROF=address, when a target was missed
@@ -34,6 +35,7 @@ func serve(ctx context.Context, which, address string) error {
 	case "go-smtp":
 		server := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) { return goDiscard{}, nil }))
 		server.Domain = "sink.example"
+		server.ErrorLog = log.New(io.Discard, "", 0) // clients that go without QUIT
 		return server.Serve(l)
 	}
 	return fmt.Errorf("unknown server %q", which)
