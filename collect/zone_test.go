@@ -314,7 +314,7 @@ func FuzzTestLabel(f *testing.F) {
 
 // Whatever is asked, the reply is to it, fits, and packs.
 func FuzzZoneReply(f *testing.F) {
-	for _, q := range []*dns.Msg{question1("probe.example.", dns.TypeMX), question1("b-cb00710a.probe.example.", dns.TypeANY), question1(".", dns.TypeAXFR)} {
+	for _, q := range []*dns.Msg{question1("probe.example.", dns.TypeMX), question1("b-cb00710a.probe.example.", dns.TypeANY), question1("b-cb00710a.mx.far.example.h.probe.example.", dns.TypeMX), question1(".", dns.TypeAXFR)} {
 		q.SetEdns0(512, true)
 		f.Add(must(q.Pack()), true)
 	}
