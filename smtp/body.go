@@ -226,6 +226,9 @@ func (b *body) drain() error {
 // drainChunk reads to the end of the present chunk.
 func (b *body) drainChunk() error {
 	b.pending, b.text.lenient = nil, true
+	if most := b.c.limits.MessageSize; most >= 0 && b.left > most+maxDiscard {
+		b.err = fmt.Errorf("%w: %w", ErrTruncated, ErrTooLarge)
+	}
 	for b.err == nil && b.left > 0 {
 		b.step()
 	}

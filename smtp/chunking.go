@@ -59,10 +59,6 @@ func parseChunk(arg string) (n int64, last, ok bool) {
 
 // discardChunk reads over a chunk that nobody takes and answers r.
 func (c *connection) discardChunk(b *body, r mail.Reply) {
-	if most := c.limits.MessageSize; most >= 0 && b.left > most+maxDiscard {
-		c.close(replyTooLarge, ErrTooLarge)
-		return
-	}
 	fault := b.drainChunk()
 	c.in.shrink()
 	if fault != nil {

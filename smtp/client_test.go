@@ -181,59 +181,87 @@ func TestSend(t *testing.T) {
 		fails        error
 	}{
 		{
-			"a plain server", "", []string{"250 ok\r\n", "250 ok\r\n", "550 no\r\n", "354 go\r\n", "250 taken\r\n"}, "x\r\n.y\r\n",
+			"a plain server", "",
+			[]string{"250 ok\r\n", "250 ok\r\n", "550 no\r\n", "354 go\r\n", "250 taken\r\n"},
+			"x\r\n.y\r\n",
 			mailRcpt + "DATA\r\nx\r\n..y\r\n.\r\n", "250 550", 250, nil,
 		},
 		{
-			"a line end that is missing", "PIPELINING", []string{"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n", "250 taken\r\n"}, "x",
+			"a line end that is missing", "PIPELINING",
+			[]string{"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n", "250 taken\r\n"},
+			"x",
 			mailRcpt + "DATA\r\nx\r\n.\r\n", "250 550", 250, nil,
 		},
 		{
-			"an empty message", "PIPELINING", []string{"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n", "250 taken\r\n"}, "",
+			"an empty message", "PIPELINING",
+			[]string{"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n", "250 taken\r\n"},
+			"",
 			mailRcpt + "DATA\r\n.\r\n", "250 550", 250, nil,
 		},
 		{
-			"a chunk", "PIPELINING/CHUNKING", []string{"250 ok\r\n250 ok\r\n550 no\r\n", "250 taken\r\n"}, ".x\r\n",
+			"a chunk", "PIPELINING/CHUNKING",
+			[]string{"250 ok\r\n250 ok\r\n550 no\r\n", "250 taken\r\n"},
+			".x\r\n",
 			mailRcpt + "BDAT 4 LAST\r\n.x\r\n", "250 550", 250, nil,
 		},
 		{
-			"MAIL is refused", "PIPELINING", []string{"550 no\r\n503 no\r\n503 no\r\n503 no\r\n"}, "x\r\n",
+			"MAIL is refused", "PIPELINING",
+			[]string{"550 no\r\n503 no\r\n503 no\r\n503 no\r\n"},
+			"x\r\n",
 			mailRcpt + "DATA\r\n", "550 550", 550, nil,
 		},
 		{
-			"MAIL is refused, one at a time", "", []string{"550 no\r\n"}, "x\r\n",
+			"MAIL is refused, one at a time", "",
+			[]string{"550 no\r\n"},
+			"x\r\n",
 			"MAIL FROM:<a@b.example>\r\n", "550 550", 550, nil,
 		},
 		{
-			"all recipients are refused", "PIPELINING", []string{"250 ok\r\n550 no\r\n451 later\r\n554 none\r\n"}, "x\r\n",
+			"all recipients are refused", "PIPELINING",
+			[]string{"250 ok\r\n550 no\r\n451 later\r\n554 none\r\n"},
+			"x\r\n",
 			mailRcpt + "DATA\r\n", "550 451", 451, nil,
 		},
 		{
-			"all recipients are refused, and DATA is not", "PIPELINING", []string{"250 ok\r\n550 no\r\n550 no\r\n354 go\r\n", "554 nobody\r\n"}, "secret\r\n",
+			"all recipients are refused, and DATA is not", "PIPELINING",
+			[]string{"250 ok\r\n550 no\r\n550 no\r\n354 go\r\n", "554 nobody\r\n"},
+			"secret\r\n",
 			mailRcpt + "DATA\r\n.\r\n", "550 550", 550, nil,
 		},
 		{
-			"DATA is refused", "", []string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "451 later\r\n"}, "x\r\n",
+			"DATA is refused", "",
+			[]string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "451 later\r\n"},
+			"x\r\n",
 			mailRcpt + "DATA\r\n", "250 250", 451, nil,
 		},
 		{
-			"421 in the middle", "", []string{"250 ok\r\n", "250 ok\r\n", "421 bye\r\n"}, "x\r\n",
+			"421 in the middle", "",
+			[]string{"250 ok\r\n", "250 ok\r\n", "421 bye\r\n"},
+			"x\r\n",
 			mailRcpt, "250 421", 421, nil,
 		},
 		{
-			"closed in the middle", "PIPELINING", []string{"250 ok\r\n"}, "x\r\n",
+			"closed in the middle", "PIPELINING",
+			[]string{"250 ok\r\n"},
+			"x\r\n",
 			mailRcpt + "DATA\r\n", "0 0", 0, ErrClosed,
 		},
 		{
-			"closed after the message: nobody knows", "", []string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n"}, "x\r\n",
+			"closed after the message: nobody knows", "",
+			[]string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n"},
+			"x\r\n",
 			mailRcpt + "DATA\r\nx\r\n.\r\n", "250 250", 0, ErrClosed,
 		},
 		{
-			"a bare LF is not sent", "", []string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n"}, "x\r\n\n.\nMAIL",
+			"a bare LF is not sent", "",
+			[]string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n"},
+			"x\r\n\n.\nMAIL",
 			mailRcpt + "DATA\r\n", "250 250", 0, ErrBareLine,
 		},
 		{
-			"a bare CR is not sent, not even at the end", "CHUNKING", []string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n"}, "x\r",
+			"a bare CR is not sent, not even at the end", "CHUNKING",
+			[]string{"250 ok\r\n", "250 ok\r\n", "250 ok\r\n"},
+			"x\r",
 			mailRcpt, "250 250", 0, ErrBareLine,
 		},
 	} {
@@ -409,7 +437,9 @@ func TestASourceThatBreaksIsNotSentAsWhole(t *testing.T) {
 					t.Errorf("%v, without %v, %d octets: %v, %v", why, without, n, final, err)
 				}
 				client.Close()
-				<-done
+				if err := <-done; err == nil {
+					t.Error("the session ended with QUIT")
+				}
 				if len(s.whole()) != 0 {
 					t.Errorf("%v, without %v, %d octets: taken", why, without, n)
 				}

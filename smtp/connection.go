@@ -78,6 +78,9 @@ func (c *connection) serve() error {
 	}
 	session, r := c.server.Handler.Connect(c.ctx, &c.peer)
 	c.in.rec, c.out.rec = c.peer.Transcript, c.peer.Transcript
+	if c.peer.TLS != nil {
+		c.peer.Transcript.StartTLS(time.Now(), tlsNote(c.peer.TLS))
+	}
 	c.session = session
 	c.banner(r)
 	for !c.done {
@@ -292,7 +295,8 @@ const (
 
 func (c *connection) linger() {
 	half, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok || c.err == nil || errors.Is(c.err, ErrClosed) || half.CloseWrite() != nil {
+	silent := errors.Is(c.err, ErrClosed) || errors.Is(c.err, ErrTimeout) || errors.Is(c.err, ErrServerClosed)
+	if !ok || c.err == nil || silent || half.CloseWrite() != nil {
 		return
 	}
 	c.conn.SetReadDeadline(time.Now().Add(lingerTime))

@@ -99,9 +99,10 @@ func (s *script) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *script) Write(p []byte) (int, error)      { return s.out.Write(p) }
-func (s *script) Close() error                     { return nil }
-func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 25} }
+func (s *script) Write(p []byte) (int, error) { return s.out.Write(p) }
+func (s *script) Close() error                { return nil }
+func (s *script) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 25} }
+
 func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 66), Port: 4711} }
 func (s *script) SetDeadline(time.Time) error      { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
@@ -173,6 +174,7 @@ func TestDialogues(t *testing.T) {
 		{"BDAT with a size of 65 bits closes", begin + "BDAT 18446744073709551617 LAST\r\nQUIT\r\n", "220 250 250 250 501"},
 		{"BDAT with a word that is not LAST closes", begin + "BDAT 3 FIRST\r\nQUIT\r\n", "220 250 250 250 501"},
 		{"a chunk of another world closes", "EHLO c.example\r\nBDAT 9223372036854775807\r\nQUIT\r\n", "220 250 552"},
+		{"a chunk of another world in a transaction closes", begin + "BDAT 9223372036854775807\r\n" + strings.Repeat("x\r\n", 9<<20), "220 250 250 250 552"},
 		{"a bare LF in a chunk", begin + "BDAT 3 LAST\r\na\nbQUIT\r\n", "220 250 250 250 550"},
 		{"a bare CR at the end of the last chunk", begin + "BDAT 2 LAST\r\na\rQUIT\r\n", "220 250 250 250 550"},
 		{"CRLF over two chunks", begin + "BDAT 2\r\na\rBDAT 1 LAST\r\n\nQUIT\r\n", "220 250 250 250 250 250 221"},

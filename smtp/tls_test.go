@@ -266,6 +266,7 @@ func (c *careless) RcptRaw(_ context.Context, raw string) mail.Reply { return c.
 func (c *careless) Verify(context.Context, string) mail.Reply {
 	return mail.NewReply(250, "2.1.5", "anna")
 }
+
 func (c *careless) StartData(context.Context) mail.Reply {
 	if len(c.to) > 1 {
 		return mail.NewReply(554, "5.5.1", "too many")

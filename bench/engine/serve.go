@@ -52,7 +52,9 @@ func (discard) Hello(context.Context, string, bool) mail.Reply { return mail.Rep
 func (discard) Mail(context.Context, mail.ReversePath, mail.SenderParams) mail.Reply {
 	return mail.Reply{}
 }
+
 func (discard) Rcpt(context.Context, mail.ForwardPath, mail.RecipientParams) mail.Reply { return ok }
+
 func (discard) Data(_ context.Context, body io.Reader) mail.Reply {
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return mail.Reply{}

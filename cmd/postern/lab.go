@@ -167,10 +167,10 @@ func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	if err != nil {
 		return usage("%w", err)
 	}
-	served := make(chan error, 1)
 	serving, stopServing := context.WithCancel(ctx)
-	go func() { served <- l.Run(serving) }()
-	defer func() { stopServing(); <-served }()
+	var served sync.WaitGroup
+	served.Go(func() { complain(l.Run(serving)) })
+	defer func() { stopServing(); served.Wait() }()
 	o := check.Options{
 		Domain: lab.Domain, RelayDomain: lab.RelayDomain, TryLogins: true, Wait: labWait, Timeout: 6 * time.Second, Helo: "tester.example",
 		Resolver: labNames{},

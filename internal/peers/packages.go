@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,7 @@ var roots = map[string]string{
 	"postfix":   "postfix",
 	"exim":      "exim4-daemon-light",
 	"opensmtpd": "opensmtpd",
-	"sendmail":  "sendmail-bin sendmail-base sendmail-cf m4",
+	"sendmail":  "sendmail-bin sendmail-base sendmail-cf sensible-mda procmail m4",
 	"courier":   "courier-mta",
 	"tools":     "nmap iproute2",
 }
@@ -52,7 +53,8 @@ func Root(ctx context.Context, name string) (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	root := filepath.Join(cache, name)
+	// A list that changed gets a tree of its own.
+	root := filepath.Join(cache, fmt.Sprintf("%s-%08x", name, crc32.ChecksumIEEE([]byte(packages+" "+system))))
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
