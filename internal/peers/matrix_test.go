@@ -52,7 +52,8 @@ func TestMatrix(t *testing.T) {
 			})
 		}
 	})
-	if *update && !t.Failed() {
+	// Also when a verdict is wrong: the page says what was measured.
+	if *update {
 		if err := os.WriteFile("../../docs/matrix.md", matrix(rows), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -32,6 +32,7 @@ awk -v own=features.m4 '
 	{ print }' /usr/share/sendmail/cf/debian/sendmail.mc >sendmail.mc
 grep -v '^Connect:192\.0\.2' /usr/share/sendmail/examples/db/access >access || true
 cat access.own >>access
+cp /etc/aliases aliases
 m4 sendmail.mc >sendmail.cf
 mta=/usr/libexec/sendmail/sendmail
 # Our lines come last and win.
