@@ -83,7 +83,7 @@ func (c *connection) auth(arg string) {
 		return
 	}
 	if !e.refusal.IsZero() {
-		identity, r = "", e.refusal
+		r = e.refusal
 	}
 	c.loggedIn(identity, checked(r, replyBadLogin))
 }

@@ -174,9 +174,8 @@ func TestSlowMessage(t *testing.T) {
 func TestShutdownWaitsForMessagesAndForNothingElse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := &sink{}
-		srv := serverFor(s)
 		ctx, cancel := context.WithCancel(t.Context())
-		idle, busy, stuck := converse(t, ctx, srv), converse(t, ctx, srv), converse(t, ctx, srv)
+		idle, busy, stuck := converse(t, ctx, serverFor(&sink{})), converse(t, ctx, serverFor(s)), converse(t, ctx, serverFor(&sink{}))
 		for _, d := range []*dialogue{idle, busy, stuck} {
 			d.expect("220")
 		}

@@ -232,6 +232,42 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+// A muddled session says something else than 235, or 235 to nobody.
+type muddled struct {
+	keeper
+	identity string
+	reply    mail.Reply
+}
+
+func (m *muddled) Auth(context.Context, string, []byte, func([]byte) ([]byte, error)) (string, mail.Reply) {
+	return m.identity, m.reply
+}
+
+func TestOnly235LogsIn(t *testing.T) {
+	for _, c := range []struct {
+		identity string
+		reply    mail.Reply
+		code     string
+	}{
+		{"anna", replyLoggedIn, "235"},
+		{"", replyLoggedIn, "451"},
+		{"anna", replyOK, "451"},
+		{"anna", mail.Reply{}, "535"},
+		{"anna", mail.NewReply(454, "4.7.0", "later"), "454"},
+	} {
+		m := &muddled{identity: c.identity, reply: c.reply}
+		var peer *Peer
+		srv := &Server{Name: "mx.example", PlainAuth: true, Handler: HandlerFunc(func(_ context.Context, p *Peer) (Session, mail.Reply) {
+			peer = p
+			return m, mail.Reply{}
+		})}
+		out, _ := play(srv, 0, "EHLO c\r\nAUTH PLAIN AA==\r\nQUIT\r\n")
+		if want := "220 250 " + c.code + " 221"; codesOf(out) != want || (peer.Identity != "") != (c.code == "235") {
+			t.Errorf("%q with %v: %s as %q, want %s", c.identity, c.reply, codesOf(out), peer.Identity, want)
+		}
+	}
+}
+
 // A fronted session takes XCLIENT.
 type fronted struct {
 	sink

@@ -105,9 +105,9 @@ func (t *Transcript) keep(at time.Time, dir Dir, p []byte) {
 		limit = DefaultLimit
 	}
 	room := limit - t.size - entryCost
-	if room <= 0 || t.dropped > 0 {
-		// Once something is missing nothing is added: a transcript with holes
-		// would show an answer to what it does not show.
+	if room <= 0 {
+		// The size never shrinks, so once something is missing nothing is
+		// added: a transcript with holes would show answers to what it lacks.
 		t.dropped += int64(len(p))
 		return
 	}
