@@ -151,7 +151,12 @@ func dialOurselves(t *testing.T) func() net.Conn {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx, l) }()
-	t.Cleanup(func() { cancel(); _ = <-done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	return func() net.Conn {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
