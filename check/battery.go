@@ -50,28 +50,39 @@ func newBattery(s probe.SMTP, p *pace, sessions int) *battery {
 	}
 }
 
-// play plays all of plays and records their exchanges. It returns when each
-// is decided or nothing more can be learned.
-func (b *battery) play(ctx context.Context, plays []probe.Play) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
-	defer cancel()
-	b.mu.Lock()
-	b.todo, b.turnedOff = plays, 0
-	b.mu.Unlock()
-	var wg sync.WaitGroup
-	for i := range min(b.sessions, len(plays)) {
-		wg.Go(func() { b.work(ctx, i) })
-	}
-	wg.Wait()
+// add puts plays behind those that wait.
+func (b *battery) add(plays []probe.Play) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if ctx.Err() == nil && b.turnedOff < maxTurnedOff {
-		return // what is left was handed back by a session that outlived the workers
+	b.todo = append(b.todo, plays...)
+	b.turnedOff = 0
+}
+
+// play plays all that waits and records the exchanges. It returns when each is
+// decided or nothing more can be learned.
+func (b *battery) play(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	for b.more(ctx) {
+		var wg sync.WaitGroup
+		for i := range b.sessions {
+			wg.Go(func() { b.work(ctx, i) })
+		}
+		wg.Wait()
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, p := range b.todo {
 		b.record(verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Outcome: verdict.NotRun, Why: b.whyNot(ctx)})
 	}
 	b.todo = nil
+}
+
+// more reports whether there is something to play and hope to play it.
+func (b *battery) more(ctx context.Context) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.todo) > 0 && ctx.Err() == nil && b.turnedOff < maxTurnedOff
 }
 
 var errPatience = errors.New("the server took longer than 15 minutes for its battery")
@@ -125,13 +136,6 @@ func (b *battery) oneByOne() bool {
 	return b.single
 }
 
-// leftover returns what a session handed back while nobody was at work.
-func (b *battery) leftover() []probe.Play {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.todo
-}
-
 // take returns the plays of the next session: a few that share one, or a
 // single one that needs its own.
 func (b *battery) take() []probe.Play {
@@ -166,7 +170,10 @@ func (b *battery) giveBack(batch []probe.Play) {
 
 // refused is told of a session that did not come to be.
 func (b *battery) refused(why string) {
-	d := b.pace.refused()
+	d, counts := b.pace.refused()
+	if !counts {
+		return
+	}
 	b.mu.Lock()
 	b.single = true
 	if b.perVisit == perSession {
@@ -231,6 +238,11 @@ func (b *battery) alone(ctx context.Context, p probe.Play) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if x.Outcome == verdict.Dropped && b.failures[p.Form.ID] == 0 {
+		b.failures[p.Form.ID]++ // once may be chance
+		b.todo = append(b.todo, p)
+		return
+	}
 	b.turnedOff = 0
 	b.pace.welcome()
 	b.record(x)

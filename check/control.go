@@ -16,7 +16,17 @@ import (
 // each of its domains, and one without a domain at all.
 
 // askControls asks until a known recipient is found, then one that cannot exist.
+//
+// A guess counts only when the server refuses a stranger's recipient: one that
+// takes everybody's mail takes that of a wrong guess too, and the forms would
+// send it to whoever owns the name.
 func (p *port) askControls(ctx context.Context, v *probe.Visit) {
+	guessing := p.facts.Domain.IsZero() && p.facts.Local.IsZero()
+	takesAll := false
+	if guessing && p.usable(v) {
+		foreign, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Recipient: p.recipient(p.tokens[len(p.tokens)-1]).String()}})
+		takesAll = err == nil && foreign[0].Reply.Positive()
+	}
 	for _, candidate := range p.candidates() {
 		if !p.usable(v) {
 			break
@@ -27,10 +37,13 @@ func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 			break // no other candidate could fare better
 		}
 		if asked[0].Reply.Positive() {
-			p.adopt(candidate)
+			if !takesAll {
+				p.adopt(candidate)
+			}
 			break
 		}
 	}
+	p.guessed = guessing && p.facts.Local.IsZero()
 	if p.facts.Domain.IsZero() && !p.facts.Host.IsZero() {
 		// Nothing was accepted: the parent of the host's name is the likeliest
 		// domain of its own, and the forms need one.
@@ -119,17 +132,20 @@ func (p *port) askAgain(ctx context.Context) {
 		return
 	}
 	v, err := p.smtp.Open(ctx, &transcript.Transcript{})
-	if err != nil || !p.usable(v) {
+	if err != nil {
 		return
 	}
 	defer v.Close()
+	if !p.usable(v) {
+		return
+	}
 	for i, a := range p.evidence.Asked {
 		asked, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{a})
 		if err != nil || len(asked) == 0 {
 			return
 		}
 		p.evidence.Asked[i] = asked[0]
-		if a.Control == verdict.KnownRecipient && asked[0].Reply.Positive() {
+		if a.Control == verdict.KnownRecipient && asked[0].Reply.Positive() && !p.guessed {
 			p.adopt(a.Recipient)
 		}
 	}

@@ -48,6 +48,7 @@ type Options struct {
 	Quick       bool   // the core and the controls alone
 	TryLogins   bool   // also try three guessable logins
 	Owned       bool   // the caller says that the targets are theirs
+	Listed      bool   // the targets come from a list: only the name that an address gives itself (PTR) proves it
 	ProofSecret []byte // makes the TXT records that prove it; see ProofText
 	Helo        string
 	From        mail.ReversePath // instead of the token's own address

@@ -61,19 +61,20 @@ func (p *pace) wait(ctx context.Context) error {
 var pauses = []time.Duration{2 * time.Second, 10 * time.Second, 61 * time.Second}
 
 // refused is told when the server turned a session away; it returns how long
-// all sessions now pause. Afterwards they come more slowly than before.
-func (p *pace) refused() time.Duration {
+// all sessions now pause, and whether this is a refusal of its own or one of
+// several in the same moment. Afterwards sessions come more slowly than before.
+func (p *pace) refused() (pause time.Duration, counts bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	if now.Before(p.paused) {
-		return p.next.Sub(now) // one that began before the pause, and counts no further
+		return p.next.Sub(now), false // one that began before the pause, and counts no further
 	}
 	p.slowDown(now)
-	pause := pauses[min(p.inRow, len(pauses)-1)]
+	pause = pauses[min(p.inRow, len(pauses)-1)]
 	p.inRow++
 	p.next, p.paused = now.Add(pause), now.Add(pause/2)
-	return pause
+	return pause, true
 }
 
 // slowDown stretches the interval beyond what the served sessions of the last

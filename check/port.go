@@ -36,9 +36,10 @@ type port struct {
 	battery   *battery
 	tokens    []plan.Token // one for each form, the last for the controls' sender
 	recipient func(plan.Token) mail.Address
+	guessed   bool // the domain is a guess that nothing confirms: no mail goes there
 }
 
-// shut is returned for a port on which nothing listens.
+// errShut is returned for a port on which nothing listens.
 var errShut = errors.New("nothing listens")
 
 // run plays the battery; arrivals are waited for by the caller. It returns
@@ -62,10 +63,35 @@ func (p *port) run(ctx context.Context) error {
 		return err
 	}
 	p.inbox = p.watch.expect(p.tokens) // before the first message is sent: it may arrive before we wait
-	p.askControls(ctx, visit)
+	visit = p.askOrEncrypt(ctx, visit)
 	p.prepare(p.forms)
 	p.playAll(ctx, visit)
 	return nil
+}
+
+// askOrEncrypt asks the controls; a server that takes nothing before STARTTLS
+// (530, RFC 3207 section 4) gets every session encrypted from here on.
+func (p *port) askOrEncrypt(ctx context.Context, visit *probe.Visit) *probe.Visit {
+	p.askControls(ctx, visit)
+	if !visit.Offers("STARTTLS") || visit.Session.TLS != "" || !p.demands(530) {
+		return visit
+	}
+	encrypted := p.smtp
+	encrypted.TLS = probe.StartTLS
+	again, err := p.open(ctx, encrypted)
+	if err != nil || !p.usable(again) {
+		return visit
+	}
+	visit.Close()
+	p.smtp = encrypted
+	p.evidence.Session, p.evidence.Asked = again.Session, nil
+	p.askControls(ctx, again)
+	return again
+}
+
+// demands reports whether a control was refused with that code.
+func (p *port) demands(code int) bool {
+	return slices.ContainsFunc(p.evidence.Asked, func(a verdict.Asked) bool { return a.Reply.Code == code })
 }
 
 // findMode opens the first session. A server that stays silent may wait for
@@ -140,7 +166,7 @@ func (p *port) tryOthers(ctx context.Context, first probe.SMTP, why error) (*pro
 	for range ways {
 		r := <-results
 		switch {
-		case r.err == nil && won == nil:
+		case r.err == nil && won == nil && p.usable(r.v):
 			won = &r
 			cancel() // the others are given up
 		case r.err == nil:
@@ -180,7 +206,7 @@ func (p *port) open(ctx context.Context, s probe.SMTP) (*probe.Visit, error) {
 				return w, nil
 			}
 		}
-		d := p.pace.refused()
+		d, _ := p.pace.refused()
 		if time.Now().Add(d).After(deadline) {
 			return v, nil
 		}
@@ -257,7 +283,7 @@ func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
 	to := p.recipient(t)
 	e, missing := f.Expand(p.facts, t, to)
 	return probe.Play{
-		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Blind: p.o.Collector == nil,
+		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Blind: p.o.Collector == nil || p.guessed && f.Recipient.Uses("dom"),
 		Message: probe.Message{
 			Token: t, Form: f.ID, From: p.sender(t), Recipient: to,
 			Target: p.addr.Addr().String(), Date: time.Now(), Note: p.o.Note,
@@ -330,18 +356,20 @@ func (p *port) playAll(ctx context.Context, visit *probe.Visit) {
 	}
 	shared, alone := p.split()
 	n := min(len(shared), perSession)
-	rest := append(alone, shared[n:]...)
+	b.add(append(alone, shared[n:]...))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		b.visit(ctx, visit, shared[:n])
 		visit.Close()
 	}()
-	b.play(ctx, rest)
+	b.play(ctx)
 	<-ended
-	b.play(ctx, b.leftover())
+	b.play(ctx) // what the first session handed back after the others had ended
 	p.retry(ctx)
-	p.evidence.Exchanges = inOrder(p.forms, append(p.evidence.Exchanges, b.exchanges(p.forms)...))
+	played := b.exchanges(p.forms)
+	p.confirm(ctx, played)
+	p.evidence.Exchanges = inOrder(p.forms, append(p.evidence.Exchanges, played...))
 }
 
 func (p *port) usable(v *probe.Visit) bool {
@@ -391,7 +419,30 @@ func (p *port) retry(ctx context.Context) {
 			p.askAgain(ctx)
 			again = append(again, p.prepareMissing()...)
 		}
-		p.battery.play(ctx, again)
+		p.battery.add(again)
+		p.battery.play(ctx)
+	}
+}
+
+// confirm asks the control once more where the server hung up on forms: when
+// it no longer answers that either, hanging up was no answer to the form.
+func (p *port) confirm(ctx context.Context, played []verdict.Exchange) {
+	hungUp := func(x verdict.Exchange) bool { return x.Outcome == verdict.Dropped && x.Stage != verdict.AtMove }
+	if !slices.ContainsFunc(played, hungUp) || p.facts.Local.IsZero() || p.pace.wait(ctx) != nil {
+		return
+	}
+	v, err := p.smtp.Open(ctx, &transcript.Transcript{})
+	if err == nil {
+		defer v.Close()
+		asked, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Control: verdict.KnownRecipient, Recipient: p.facts.Local.String()}})
+		if err == nil && asked[0].Reply.Positive() {
+			return
+		}
+	}
+	for i, x := range played {
+		if hungUp(x) {
+			played[i].Outcome, played[i].Why = verdict.NotRun, "the server has stopped answering us"
+		}
 	}
 }
 

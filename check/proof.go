@@ -44,9 +44,10 @@ func (c *Checker) proved(ctx context.Context, t plan.Target, a netip.Addr) bool 
 		if err != nil {
 			continue
 		}
-		now := time.Now()
+		now := time.Now().UTC()
+		before := time.Date(now.Year(), now.Month(), 0, 0, 0, 0, 0, time.UTC) // the last day of the month before
 		for _, text := range list {
-			for _, at := range []time.Time{now, now.AddDate(0, 0, -30)} {
+			for _, at := range []time.Time{now, before} {
 				if hmac.Equal([]byte(text), []byte(ProofText(c.o.ProofSecret, t.Host, at))) {
 					return true
 				}
@@ -59,7 +60,10 @@ func (c *Checker) proved(ctx context.Context, t plan.Target, a netip.Addr) bool 
 // provable returns the names whose zone speaks for the address.
 func (c *Checker) provable(ctx context.Context, t plan.Target, a netip.Addr) []string {
 	var names []string
-	candidates := []string{t.Host}
+	var candidates []string
+	if !c.o.Listed {
+		candidates = append(candidates, t.Host)
+	}
 	if ptr, err := c.o.Resolver.Names(ctx, a); err == nil {
 		candidates = append(candidates, ptr...)
 	}

@@ -133,7 +133,8 @@ func (c *Checker) address(ctx context.Context, t plan.Target, w located, a netip
 			continue
 		}
 		if err != nil {
-			return result, err
+			why := verdict.Evidence{Addr: netip.AddrPortFrom(a, number), NotTested: err.Error()}
+			d = report.Door{Door: door.SMTP, Judgement: verdict.Judge(why)}
 		}
 		result.Doors = append(result.Doors, d)
 	}

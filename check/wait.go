@@ -18,6 +18,20 @@ type watch struct {
 
 	mu      sync.Mutex
 	waiters map[plan.Token]*inbox
+	err     error // of the last question to the collector
+}
+
+// failed returns why the collector cannot be asked just now, or nil.
+func (w *watch) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+func (w *watch) note(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = err
 }
 
 // An inbox is where one port's arrivals come in.
@@ -40,12 +54,14 @@ func (w *watch) run(ctx context.Context) {
 	var after uint64
 	for ctx.Err() == nil {
 		list, next, err := w.collector.Arrivals(ctx, after)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
+			w.note(err)
 			if sleep(ctx, time.Second) != nil {
 				return
 			}
 			continue
 		}
+		w.note(nil)
 		after = next
 		for _, a := range list {
 			w.deliver(a)
@@ -122,6 +138,14 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 		return verdict.Judge(p.evidence) // nothing was tested
 	}
 	start := time.Now()
+	p.evidence.Waiting = true
+	over := func() verdict.Judgement {
+		p.evidence.Waiting = false
+		if err := p.watch.failed(); err != nil && p.evidence.Blind == "" {
+			p.evidence.Blind = "the collector stopped answering: " + err.Error()
+		}
+		return verdict.Judge(p.evidence)
+	}
 	for {
 		p.evidence.Arrivals = p.inbox.arrivals()
 		p.evidence.Waited = time.Since(start)
@@ -135,14 +159,15 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 		}
 		left := patience - p.evidence.Waited
 		if left <= 0 || p.o.Collector == nil {
-			return j
+			return over()
 		}
 		if j.Verdict == verdict.Open {
 			left = min(left, quiet)
 		}
 		p.progress(Waiting, fmt.Sprintf("%d messages taken; arrival, %s left", j.Count(verdict.Accepted)+j.Count(verdict.Local), left.Round(time.Second)))
 		if !came(ctx, p.inbox, left) && (j.Verdict == verdict.Open || ctx.Err() != nil) {
-			return j
+			p.evidence.Arrivals = p.inbox.arrivals()
+			return over()
 		}
 	}
 }

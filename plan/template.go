@@ -62,6 +62,11 @@ func parseTemplate(cell string) (Template, error) {
 	return t, nil
 }
 
+// Uses reports whether the template holds that placeholder.
+func (t Template) Uses(name string) bool {
+	return slices.ContainsFunc(t.parts, func(p part) bool { return p.name && p.text == name })
+}
+
 // Facts are what is known of a target and of the collector; each may be
 // missing, and a form that needs it is then untested with that reason.
 type Facts struct {

@@ -160,6 +160,7 @@ func (v *Visit) startTLS(ctx context.Context, config *tls.Config) error {
 		config = &tls.Config{}
 	}
 	config = config.Clone()
+	config.MinVersion = tls.VersionTLS10 // old servers can be open too
 	config.InsecureSkipVerify = true
 	config.ServerName = "" // a name that the target does not serve could end the handshake
 	ctx, cancel := v.limit(ctx, 0)

@@ -71,8 +71,12 @@ func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, erro
 		if err != nil {
 			return done, err
 		}
-		if _, err := v.expect(ctx); err != nil {
+		reset, err := v.expect(ctx)
+		if err != nil {
 			return done, err
+		}
+		if !reset.Positive() {
+			return done, errOutOfStep
 		}
 		stage, r := verdict.AtRcpt, to
 		if !from.Positive() {
@@ -82,6 +86,10 @@ func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, erro
 	}
 	return done, nil
 }
+
+// errOutOfStep is returned when the answers no longer stand where they belong:
+// RSET is always answered with 250 (RFC 5321 section 4.1.1.5).
+var errOutOfStep = errors.New("the server's answers are out of step with the commands")
 
 // transact plays one form in lockstep, to the end of the message when the
 // server lets it. The error is that of the connection; a refusal is none.

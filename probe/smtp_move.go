@@ -127,7 +127,7 @@ func (p SMTP) PlayAlone(ctx context.Context, play Play) (verdict.Exchange, error
 		x.Why = "turned away: " + b.String()
 		return x, v.TurnedAway()
 	}
-	if g.hello != "" && !v.Session.Hello.Positive() {
+	if g.hello != "" && !v.Session.Hello.Positive() && m.prepare == nil {
 		return v.exchange(play, verdict.AtHello, v.Session.Hello), nil
 	}
 	return v.playMove(ctx, m, play, x)
@@ -169,6 +169,10 @@ func (v *Visit) Lost(p Play, err error) verdict.Exchange {
 
 // lost makes the exchange of a form in the middle of which the session ended.
 func (v *Visit) lost(x verdict.Exchange, stage verdict.Stage, err error) (verdict.Exchange, error) {
+	if errors.Is(err, context.Canceled) {
+		x.Outcome, x.Why = verdict.NotRun, "stopped"
+		return x, err
+	}
 	x.Stage, x.At = stage, time.Now()
 	var closing *ClosingError
 	switch {
@@ -186,8 +190,11 @@ func (v *Visit) lost(x verdict.Exchange, stage verdict.Stage, err error) (verdic
 // that changes the beginning, such as a PROXY header, may itself be what the
 // server hangs up on: that is an answer to the form.
 func notReached(x verdict.Exchange, v *Visit, err error) (verdict.Exchange, error) {
-	if v != nil && moves[x.Form.Move.Name].early && errors.Is(err, ErrNoBanner) {
-		x.Outcome, x.Stage, x.At = verdict.Dropped, verdict.AtMove, time.Now()
+	if v != nil && moves[x.Form.Move.Name].early && errors.Is(err, ErrNoBanner) && !errors.Is(err, context.Canceled) {
+		x.Outcome, x.Stage, x.At = verdict.Silent, verdict.AtMove, time.Now()
+		if errors.Is(err, smtp.ErrClosed) {
+			x.Outcome = verdict.Dropped
+		}
 		return x, nil
 	}
 	x.Why = fmt.Sprintf("no session: %v", err)

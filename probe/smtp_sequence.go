@@ -15,6 +15,9 @@ func bdat(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
 	if x, done, err := v.envelope(ctx, p); done || err != nil {
 		return x, err
 	}
+	if p.Blind {
+		return v.data(ctx, p) // which sends nothing
+	}
 	message := p.Message.String()
 	v.stage = verdict.AtMessage
 	r, err := v.commandRaw(ctx, fmt.Sprintf("BDAT %d LAST\r\n%s", len(message), message))
@@ -28,9 +31,7 @@ func bdat(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
 // Only when both are taken is a message sent: a mailbox that the server serves
 // gets nothing for being asked about.
 func afterLocal(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
-	if p.Local.IsZero() {
-		return verdict.Exchange{}, fmt.Errorf("%w: no recipient of the server's own is known", errNotOffered)
-	}
+	v.stage = verdict.AtMail
 	r, err := v.commandRaw(ctx, v.mailLine(p))
 	if err != nil {
 		return verdict.Exchange{}, err
@@ -38,9 +39,10 @@ func afterLocal(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
 	if !r.Positive() {
 		return v.refused(ctx, p, verdict.AtMail, r)
 	}
-	if _, err := v.commandRaw(ctx, "RCPT TO:<"+p.Local.String()+">\r\n"); err != nil {
+	if _, err := v.commandRaw(ctx, "RCPT TO:<"+p.Envelope.MoveArg+">\r\n"); err != nil {
 		return verdict.Exchange{}, err
 	}
+	v.stage = verdict.AtRcpt
 	if r, err = v.commandRaw(ctx, v.rcptLine(p)); err != nil {
 		return verdict.Exchange{}, err
 	}
@@ -52,11 +54,11 @@ func afterLocal(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
 
 // afterReset is granted a recipient, says RSET, and names the foreign one.
 func afterReset(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
-	if !p.Local.IsZero() {
-		for _, line := range []string{"MAIL FROM:<" + p.Local.String() + ">\r\n", "RCPT TO:<" + p.Local.String() + ">\r\n", "RSET\r\n"} {
-			if _, err := v.commandRaw(ctx, line); err != nil {
-				return verdict.Exchange{}, err
-			}
+	v.stage = verdict.AtMail
+	own := p.Envelope.MoveArg
+	for _, line := range []string{"MAIL FROM:<" + own + ">\r\n", "RCPT TO:<" + own + ">\r\n", "RSET\r\n"} {
+		if _, err := v.commandRaw(ctx, line); err != nil {
+			return verdict.Exchange{}, err
 		}
 	}
 	return v.transact(ctx, p)
@@ -64,6 +66,7 @@ func afterReset(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
 
 // dataAnyway goes on to DATA although the recipient was refused.
 func dataAnyway(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
+	v.stage = verdict.AtMail
 	r, err := v.commandRaw(ctx, v.mailLine(p))
 	if err != nil {
 		return verdict.Exchange{}, err
@@ -71,8 +74,12 @@ func dataAnyway(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
 	if !r.Positive() {
 		return v.refused(ctx, p, verdict.AtMail, r)
 	}
-	if _, err := v.commandRaw(ctx, v.rcptLine(p)); err != nil {
+	v.stage = verdict.AtRcpt
+	if r, err = v.commandRaw(ctx, v.rcptLine(p)); err != nil {
 		return verdict.Exchange{}, err
+	}
+	if p.Blind {
+		return v.refused(ctx, p, verdict.AtRcpt, r) // what comes after would be a message
 	}
 	return v.data(ctx, p)
 }

@@ -41,7 +41,7 @@ func (v *Visit) encrypt(ctx context.Context, config *tls.Config) (verdict.Stage,
 		return verdict.AtMove, r, err
 	}
 	if err := v.startTLS(ctx, config); err != nil {
-		return "", mail.Reply{}, fmt.Errorf("%w: the TLS handshake failed: %w", errNotOffered, err)
+		return "", mail.Reply{}, fmt.Errorf("the TLS handshake failed: %w", err)
 	}
 	return "", mail.Reply{}, v.hello(ctx, "EHLO", v.smtp.Helo)
 }

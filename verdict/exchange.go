@@ -90,6 +90,7 @@ type Evidence struct {
 	Asked     []Asked
 	Exchanges []Exchange
 	Arrivals  []Arrival     // those that hold a token of the exchanges
+	Waiting   bool          // arrivals are still waited for
 	Blind     string        // why arrivals could not be seen, "" when they could
 	Waited    time.Duration // how long arrivals were waited for after the last acceptance
 	Until     time.Time     // until when late arrivals are recognised

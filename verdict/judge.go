@@ -30,7 +30,9 @@ func Judge(e Evidence) Judgement {
 		}
 		j.Forms = append(j.Forms, r)
 	}
-	j.explain()
+	if !e.Waiting {
+		j.explain()
+	}
 	j.measure()
 	j.decide()
 	return j
@@ -113,6 +115,8 @@ func (j *Judgement) doubt() (why, do string) {
 	case control.Reply.Transient():
 		return "greylisted: the control recipient was put off too (" + control.Reply.String() + ")",
 			"wait longer, the check comes again by itself: --wait 30m"
+	case control.Reply.Code == 530:
+		return "demands TLS first (" + control.Reply.String() + "), and TLS could not be made", "see the transcript of the form starttls"
 	case control.AtMail:
 		return "refuses our sender address, so the recipients were never judged (" + control.Reply.String() + ")",
 			"give the sender's domain an MX that the server can resolve (--zone), or another sender: --from ADDRESS"
@@ -158,6 +162,8 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 		switch {
 		case len(arrivals) > 0:
 			r.State, r.Arrival = Bounced, &arrivals[0]
+		case x.Form.Set == plan.Owner && e.Blind != "":
+			r.State, r.Reason = Untested, "arrivals could not be seen"
 		case x.Form.Set == plan.Owner:
 			r.State, r.Reason = Local, "the message itself was for a mailbox of the server; nothing came of what it hid"
 		case e.subaddress(x):
@@ -180,10 +186,12 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 		switch x.Stage {
 		case AtConnect, AtBanner, AtHello:
 			r.State, r.Reason = Untested, "the server closed the connection before the form was sent"
+		case AtMail:
+			r.State, r.Reason = Untested, "the server hung up before it knew the recipient"
 		case AtMessage:
 			// It had the whole message: it may have kept it (RFC 1047).
 			r.State, r.Reason = Untested, "the server took the message and hung up instead of answering"
-		case AtMove, AtMail, AtRcpt, AtData:
+		case AtMove, AtRcpt, AtData:
 		}
 	case Silent:
 		r.State, r.Reason = Untested, "no answer in time to "+string(x.Stage)
@@ -285,8 +293,9 @@ func (e Evidence) controlPassed() bool {
 // that offers AUTH and refuses its own recipients as firmly as strangers'.
 func (e Evidence) demandsLogin() bool {
 	control := e.asked(KnownRecipient).Reply
-	if control.Code == 530 {
-		return true
+	_, tls := e.Session.Extensions["STARTTLS"]
+	if control.Code == 530 && (e.Session.TLS != "" || !tls) {
+		return true // else it may be TLS that is demanded (RFC 3207 section 4)
 	}
 	_, offers := e.Session.Extensions["AUTH"]
 	submission := e.Addr.Port() == 465 || e.Addr.Port() == 587

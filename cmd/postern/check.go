@@ -217,11 +217,14 @@ func (f *checkFlags) allTargets(args []string) (targets []plan.Target, listed bo
 // returned besides for the collector.
 func (f *checkFlags) options(listed bool) (check.Options, *resolve.Resolver, error) {
 	o := check.Options{
-		Ports: f.ports, Forms: f.forms, Quick: f.quick, TryLogins: f.tryLogins, Owned: f.iOwn && !listed,
+		Ports: f.ports, Forms: f.forms, Quick: f.quick, TryLogins: f.tryLogins, Owned: f.iOwn && !listed, Listed: listed,
 		Helo: f.helo, Wait: f.wait, Timeout: f.timeout, Pace: f.pace, Sessions: f.sessions, Note: f.note,
 	}
 	if f.wait <= 0 || f.timeout <= 0 || f.sessions < 1 || f.parallel < 1 || f.pace < 0 {
 		return o, nil, usage("--wait, --timeout, --sessions and --parallel must be more than nothing")
+	}
+	if strings.ContainsAny(f.note, "\r\n") || strings.HasPrefix(f.note, ".") {
+		return o, nil, usage("--note is one line that does not begin with a full stop")
 	}
 	if f.four != f.six {
 		o.Families = []int{4}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +41,8 @@ func checkAll(ctx context.Context, c *check.Checker, targets []plan.Target, para
 		if err == nil {
 			continue
 		}
-		if len(targets) == 1 {
+		var notOurs *check.NotOursError
+		if len(targets) == 1 && errors.As(err, &notOurs) {
 			return nil, &exit{code: exitForbidden, err: err, help: howToOwn(targets[i])}
 		}
 		reports[i].Failure = err.Error()
