@@ -448,6 +448,36 @@ func TestASourceThatBreaksIsNotSentAsWhole(t *testing.T) {
 	}
 }
 
+// TestClientKeepsWhatItHeard, and forgets a transaction when it is told to.
+func TestClientKeepsWhatItHeard(t *testing.T) {
+	s := &sink{}
+	client, server := net.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- serverFor(s).ServeConn(t.Context(), server) }()
+	c, err := NewClient(t.Context(), client, ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Hello(t.Context(), "c.example"); err != nil {
+		t.Fatal(err)
+	}
+	if c.Banner().Text() != "mx.example ESMTP Postern" || c.Greeting().Lines[0] != "mx.example" {
+		t.Errorf("banner %v, greeting %v", c.Banner(), c.Greeting())
+	}
+	if _, final, err := c.Send(t.Context(), envelope(t, "no@d.example"), strings.NewReader("")); err != nil || final.Code != 550 || s.from.IsZero() {
+		t.Fatalf("%v %v, transaction from %v", final, err, s.from)
+	}
+	if err := c.Reset(t.Context()); err != nil || !s.from.IsZero() {
+		t.Errorf("Reset: %v, transaction from %v", err, s.from)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, ErrClosed) {
+		t.Errorf("the server saw %v", err)
+	}
+}
+
 func TestHeloWhereEhloIsUnknown(t *testing.T) {
 	w := &wire{pieces: []string{greeting, "502 what?\r\n", "250 hello\r\n"}}
 	c, err := NewClient(t.Context(), w, ClientOptions{})

@@ -38,9 +38,6 @@ func (r *Raw) Conn() net.Conn { return r.conn }
 // TLS returns the state of TLS, nil without.
 func (r *Raw) TLS() *tls.ConnectionState { return r.tls }
 
-// Transcript returns what NewRaw was given.
-func (r *Raw) Transcript() *transcript.Transcript { return r.rec }
-
 // Buffered returns how many octets were received and not yet returned as part
 // of a reply, those of a reply that is not complete included.
 func (r *Raw) Buffered() int { return len(r.buf) + r.parts.size }
