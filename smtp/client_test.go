@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -475,6 +476,98 @@ func TestClientKeepsWhatItHeard(t *testing.T) {
 	}
 	if err := <-done; !errors.Is(err, ErrClosed) {
 		t.Errorf("the server saw %v", err)
+	}
+}
+
+// loginOnly offers LOGIN alone.
+type loginOnly struct{ keeper }
+
+func (loginOnly) Mechanisms() []string { return []string{"LOGIN"} }
+
+func TestClientLogsInInsideTLS(t *testing.T) {
+	for _, session := range []Session{&keeper{}, &loginOnly{}} {
+		client, server := net.Pipe()
+		srv := serverFor(session)
+		srv.TLS = serverTLS()
+		done := make(chan error, 1)
+		go func() { done <- srv.ServeConn(t.Context(), server) }()
+		rec := &transcript.Transcript{}
+		c, err := NewClient(t.Context(), client, ClientOptions{Transcript: rec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(c.Hello(t.Context(), "c.example"), c.StartTLS(t.Context(), clientTLS())); err != nil {
+			t.Fatal(err)
+		}
+		if c.TLS() == nil {
+			t.Error("no TLS")
+		}
+		var re *ReplyError
+		if err := c.Auth(t.Context(), "anna", "wrong"); !errors.As(err, &re) || re.Reply.Code != 535 {
+			t.Errorf("a wrong password: %v", err)
+		}
+		if err := c.Auth(t.Context(), "anna", "1234"); err != nil {
+			t.Error(err)
+		}
+		if _, final, err := c.Send(t.Context(), envelope(t, "c@d.example"), strings.NewReader("x\r\n")); err != nil || final.Code != 250 {
+			t.Errorf("%v %v", final, err)
+		}
+		if err := c.Quit(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		for _, secret := range []string{"MTIzNA", "AGFubmEA", "YW5uYQ"} {
+			if strings.Contains(rec.String(), secret) {
+				t.Errorf("the transcript holds %s:\n%s", secret, rec)
+			}
+		}
+	}
+}
+
+// A closing wire takes some writes and then is closed by the server.
+type closing struct {
+	wire
+	writes int
+}
+
+func (c *closing) Write(p []byte) (int, error) {
+	if c.writes--; c.writes < 0 {
+		return 0, syscall.EPIPE
+	}
+	return c.wire.Write(p)
+}
+
+// TestTheLastWordsOfAServer: one that refuses in the middle of a message and
+// closes has said why; that is the result, and no failure of the wire.
+func TestTheLastWordsOfAServer(t *testing.T) {
+	for _, c := range []struct {
+		words string
+		final int
+		fails error
+	}{
+		{"552 5.3.4 too large\r\n", 552, nil},
+		{"421 4.3.2 going down\r\n", 421, nil},
+		{"", 0, ErrClosed},
+		{"250 it cannot have taken what it has not seen\r\n", 0, ErrClosed},
+	} {
+		w := &closing{writes: 6}
+		w.pieces = []string{greeting, "250 mx.example\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n"}
+		if c.words != "" {
+			w.pieces = append(w.pieces, c.words)
+		}
+		client, err := NewClient(t.Context(), w, ClientOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Hello(t.Context(), "c.example"); err != nil {
+			t.Fatal(err)
+		}
+		_, final, err := client.Send(t.Context(), envelope(t, "c@d.example"), strings.NewReader(strings.Repeat("ab\r\n", 100000)))
+		if final.Code != c.final || (err == nil) != (c.fails == nil) || !errors.Is(err, c.fails) {
+			t.Errorf("%q: %v, %v; want %d, %v", c.words, final, err, c.final, c.fails)
+		}
 	}
 }
 
