@@ -232,8 +232,7 @@ func (b *battery) lost(v *probe.Visit, p probe.Play, err error) {
 func (b *battery) alone(ctx context.Context, p probe.Play) {
 	x, err := b.smtp.PlayAlone(ctx, p)
 	if err != nil {
-		b.giveBack([]probe.Play{p})
-		b.refused(err.Error())
+		b.notReached(x, p, err)
 		return
 	}
 	b.mu.Lock()
@@ -249,6 +248,24 @@ func (b *battery) alone(ctx context.Context, p probe.Play) {
 	if x.Outcome == verdict.NotOffered {
 		b.skip(x)
 	}
+}
+
+// maxFailures is how many sessions one form may cost: one that breaks them by
+// itself must not use up the patience for all.
+const maxFailures = 3
+
+// notReached is told of a session that ended before its form was played.
+func (b *battery) notReached(x verdict.Exchange, p probe.Play, err error) {
+	b.mu.Lock()
+	b.failures[p.Form.ID]++
+	if b.failures[p.Form.ID] >= maxFailures {
+		b.record(x)
+		b.mu.Unlock()
+		return
+	}
+	b.mu.Unlock()
+	b.giveBack([]probe.Play{p})
+	b.refused(err.Error())
 }
 
 // skip settles the other forms of a move that the server has no part in.

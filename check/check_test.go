@@ -35,6 +35,8 @@ type world struct {
 	dials    int
 	limit    func(n int) bool // whether the n-th connection is turned away with 421
 	sessions sync.WaitGroup
+	unnamed  bool           // nobody says which domain the server has
+	handed   []mail.Address // to whom the server handed mail on
 }
 
 func (w *world) Domain() string                  { return "probe.example" }
@@ -72,7 +74,14 @@ func (w *world) Arrivals(ctx context.Context, after uint64) ([]verdict.Arrival, 
 func (w *world) Take(_ context.Context, m open.Message) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.handed = append(w.handed, m.To...)
+	if len(m.Bounce) > 0 && !m.From.Null() {
+		w.arrivals = append(w.arrivals, verdict.Arrival{Tokens: plan.FindTokens(m.From.String(), 1), Kind: verdict.Bounce})
+	}
 	for _, to := range m.To {
+		if to.Domain().String() != w.Domain() {
+			continue
+		}
 		w.arrivals = append(w.arrivals, verdict.Arrival{
 			Tokens: plan.FindTokens(to.String(), 1), Kind: verdict.Message, Header: string(m.Body),
 			Peer: netip.MustParseAddrPort("203.0.113.10:40000"), Seen: verdict.SeenByPeer,
@@ -154,7 +163,10 @@ func (w *world) audit(t *testing.T, o check.Options) (verdict.Judgement, time.Du
 	t.Helper()
 	w.fresh = make(chan struct{}, 1)
 	o.Collector, o.Dial, o.Owned = w, w.dial, true
-	o.Domain, o.Helo, o.Ports = domain(t, "ours.example"), "tester.example", []uint16{25}
+	o.Helo, o.Ports = "tester.example", []uint16{25}
+	if !w.unnamed {
+		o.Domain = domain(t, "ours.example")
+	}
 	if o.Pace == 0 {
 		o.Pace = time.Second
 	}
@@ -334,4 +346,75 @@ func TestOnlyOwnMachines(t *testing.T) {
 	if err == nil || !errors.As(err, &notOurs) {
 		t.Errorf("a stranger's machine: %v, want a NotOursError", err)
 	}
+}
+
+// An open relay takes mail for its guessed domain too. The guess may be
+// anybody's name, so no message goes there.
+func TestNoMailToAGuessedDomain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{unnamed: true}
+		w.server = open.SMTP{Name: "host-1.cloud.example", Sink: w, Limits: limits()}
+		j, _ := w.audit(t, check.Options{Wait: time.Minute})
+		if j.Verdict != verdict.Open {
+			t.Errorf("%s: %s", j.Verdict, j.Why)
+		}
+		for _, to := range w.handed {
+			if d := to.Domain().String(); d == "cloud.example" || to.Local() == "postmaster" {
+				t.Errorf("a message to %s", to)
+			}
+		}
+	})
+}
+
+// A notice about one form does not end the waiting for another.
+func TestNoticeFirstRelayLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		rule := func(ctx context.Context, a open.Asked) open.Answer {
+			if own := postmasterOnly(ctx, a); own.Reply.Positive() {
+				return own
+			}
+			if strings.HasSuffix(a.From.Address().String(), "@ours.example") {
+				return open.Answer{Reply: mail.NewReply(250, "2.1.5", "ok"), Next: a.To.Address()}
+			}
+			return open.Answer{Reply: mail.NewReply(250, "2.1.5", "ok"), Fate: open.Bounce}
+		}
+		w.server = open.SMTP{Name: "mx.ours.example", Sink: lateRelay{w}, Rule: rule, Limits: limits()}
+		if j, _ := w.audit(t, check.Options{Wait: time.Minute, Quick: true}); j.Verdict != verdict.Open {
+			t.Errorf("%s: %s", j.Verdict, j.Why)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// lateRelay returns at once and relays after six seconds.
+type lateRelay struct{ w *world }
+
+func (s lateRelay) Take(ctx context.Context, m open.Message) error {
+	if len(m.To) == 0 {
+		return s.w.Take(ctx, m)
+	}
+	return slow{s.w, 6 * time.Second}.Take(ctx, m)
+}
+
+// Who stops a check gets what is known, and never a verdict of closed.
+func TestStoppedIsNotClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{fresh: make(chan struct{}, 1)}
+		w.server = open.SMTP{Name: "mx.ours.example", Sink: w, Rule: postmasterOnly, Limits: limits(), Pause: 5 * time.Second}
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+		defer cancel()
+		target, err := plan.ParseTarget("203.0.113.10:25")
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := check.Run(ctx, target, check.Options{Collector: w, Dial: w.dial, Owned: true, Domain: domain(t, "ours.example"), Helo: "t.example"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.sessions.Wait()
+		if v := report.Verdict(); v == verdict.Closed {
+			t.Errorf("stopped after 7 seconds of 5-second banners: %s", v)
+		}
+	})
 }

@@ -97,14 +97,13 @@ func (o Options) withDefaults() Options {
 // An Event is one step of a running check, for a live display. Events of
 // several ports come side by side.
 type Event struct {
-	Addr    netip.AddrPort
-	Step    Step
-	Text    string // what is waited for or was found
-	Form    string // of Played
-	State   verdict.Outcome
-	Done    int // forms decided so far
-	Total   int // forms that apply
-	Arrival *verdict.Arrival
+	Addr  netip.AddrPort
+	Step  Step
+	Text  string // what is waited for or was found
+	Form  string // of Played
+	State verdict.Outcome
+	Done  int // forms decided so far
+	Total int // forms that apply
 }
 
 // A Step says what an Event is about.
@@ -116,6 +115,5 @@ const (
 	Playing    Step = "playing"
 	Pausing    Step = "pausing"
 	Waiting    Step = "waiting"
-	Came       Step = "arrival"
 	Judged     Step = "judged"
 )

@@ -70,6 +70,9 @@ func openRelays() []Specimen {
 		{Name: "starttls", What: "trusts everybody who turns on TLS", Want: verdict.Open, Form: "starttls", Server: func(World) open.SMTP {
 			return open.SMTP{Rule: when(encrypted), TLS: certificate()}
 		}},
+		{Name: "tls-first", What: "takes nothing before STARTTLS, and then trusts a local sender", Want: verdict.Open, Form: "local-sender", Server: func(World) open.SMTP {
+			return open.SMTP{Rule: when(localSender), TLS: certificate(), MustTLS: mail.NewReply(530, "5.7.0", "issue a STARTTLS command first")}
+		}},
 		{Name: "first-recipient", What: "checks the first recipient only", Want: verdict.Open, Form: "second-recipient", Server: by(when(notFirst))},
 		{Name: "any-login", What: "takes any user and password", Want: verdict.Open, Form: "auth-random", Flags: "--try-logins", Server: func(World) open.SMTP {
 			return open.SMTP{Rule: when(loggedIn), AnyLogin: true}

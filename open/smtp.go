@@ -74,6 +74,7 @@ type SMTP struct {
 	XClient  bool       // takes XCLIENT from anybody
 	AnyLogin bool       // takes any user and password
 	Refuse   mail.Reply // when set, the banner that turns everybody away
+	MustTLS  mail.Reply // when set, the answer to MAIL before TLS
 	MustAuth mail.Reply // when set, the answer to MAIL before a login
 	AtData   mail.Reply // when set, the answer to DATA
 	AtDot    mail.Reply // when set, the answer to the end of the message
@@ -144,6 +145,9 @@ type session struct {
 func (v *session) Hello(context.Context, string, bool) mail.Reply { return mail.Reply{} }
 
 func (v *session) Mail(_ context.Context, from mail.ReversePath, _ mail.SenderParams) mail.Reply {
+	if !v.server.MustTLS.IsZero() && v.peer.TLS == nil {
+		return v.server.MustTLS
+	}
 	if !v.server.MustAuth.IsZero() && v.client.Identity == "" {
 		return v.server.MustAuth
 	}

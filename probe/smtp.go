@@ -134,7 +134,7 @@ func (v *Visit) greet(ctx context.Context, g greeting) error {
 			return err
 		}
 	}
-	if v.smtp.TLS == StartTLS {
+	if v.smtp.TLS == StartTLS && v.Session.Hello.Positive() {
 		return v.upgrade(ctx, g)
 	}
 	return nil

@@ -87,7 +87,7 @@ func (l *live) draw(e check.Event) {
 		}
 	case check.Pausing, check.Waiting:
 		text = printable(e.Text)
-	case check.Connecting, check.Came, check.Judged:
+	case check.Connecting, check.Judged:
 	}
 	line := fmt.Sprintf("%s [%s%s] %s", e.Addr, strings.Repeat("#", full), strings.Repeat(".", bar-full), text)
 	if r := []rune(line); len(r) > width-1 {
