@@ -257,7 +257,9 @@ const maxFailures = 3
 // notReached is told of a session that ended before its form was played.
 func (b *battery) notReached(x verdict.Exchange, p probe.Play, err error) {
 	b.mu.Lock()
-	b.failures[p.Form.ID]++
+	if !errors.Is(err, probe.ErrTurnedAway) && !errors.Is(err, probe.ErrNoBanner) && !errors.Is(err, probe.ErrNotConnected) {
+		b.failures[p.Form.ID]++
+	}
 	if b.failures[p.Form.ID] >= maxFailures {
 		b.record(x)
 		b.mu.Unlock()

@@ -58,6 +58,13 @@ type Play struct {
 // said nothing, or hung up, before the banner.
 var ErrNoBanner = errors.New("no banner")
 
+// ErrTurnedAway is returned when the server refused the session itself, and
+// ErrNotConnected when there was no connection at all.
+var (
+	ErrTurnedAway   = errors.New("turned away")
+	ErrNotConnected = errors.New("not connected")
+)
+
 // A Visit is one session with the server, up to and including EHLO.
 type Visit struct {
 	smtp    SMTP
@@ -87,7 +94,7 @@ type greeting struct {
 func (p SMTP) open(ctx context.Context, record *transcript.Transcript, g greeting) (*Visit, error) {
 	conn, err := p.Dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
 	v := &Visit{smtp: p, record: record, Local: addrPort(conn.LocalAddr())}
 	if p.Proxied && g.prefix == nil {
@@ -201,7 +208,7 @@ func (v *Visit) TurnedAway() error {
 		return nil
 	}
 	v.Close()
-	return fmt.Errorf("turned away: %s", r)
+	return fmt.Errorf("%w: %s", ErrTurnedAway, r)
 }
 
 // Offers reports whether the server's EHLO showed the keyword.
