@@ -25,7 +25,7 @@ type Target struct {
 }
 
 // atOnce bounds how many worlds run together: each is a handful of daemons that mostly wait.
-var atOnce = make(chan struct{}, 8)
+var atOnce = make(chan struct{}, 12)
 
 // startLimit is how long a server may take until it listens; Debian's Sendmail is the slowest,
 // at about four seconds on an idle machine.
