@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,9 +187,27 @@ func TestMailboxWithAFixedAddress(t *testing.T) {
 }
 
 // Whoever looks for probes leaves no mark on anybody's mail.
+// A record keeps what the server's goroutines write.
+type record struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
 func TestMailboxIsOnlyRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var wire strings.Builder // written by the server alone, read when it rests
+		var wire record
 		o := idling
 		o.DebugWriter = &wire
 		m := newMailServer(t, o)
