@@ -86,6 +86,7 @@ func (p SMTP) Open(ctx context.Context, record *transcript.Transcript) (*Visit, 
 // A greeting is how a session begins, where a form wants it to begin unusually.
 type greeting struct {
 	prefix []byte // sent before the banner is read
+	claims bool   // the prefix is a PROXY header of the form's own
 	hello  string // EHLO, HELO, or "" to say neither
 	name   string
 	config *tls.Config
@@ -97,8 +98,8 @@ func (p SMTP) open(ctx context.Context, record *transcript.Transcript, g greetin
 		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
 	v := &Visit{smtp: p, record: record, Local: addrPort(conn.LocalAddr())}
-	if p.Proxied && g.prefix == nil {
-		g.prefix = proxyV1(v.Local, p.Addr)
+	if p.Proxied && !g.claims {
+		g.prefix = append(proxyV1(v.Local, p.Addr), g.prefix...)
 	}
 	if len(g.prefix) > 0 && p.TLS == Implicit {
 		if _, err := conn.Write(g.prefix); err != nil { // the header stands before the TLS handshake

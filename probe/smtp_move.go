@@ -121,7 +121,7 @@ func (p SMTP) PlayAlone(ctx context.Context, play Play) (verdict.Exchange, error
 	}
 	defer v.Close()
 	if b := v.Session.Banner; !b.Positive() {
-		if m.early && b.Permanent() {
+		if m.early { // what it said so early may be what it is turned away for
 			return v.exchange(play, verdict.AtBanner, b), nil
 		}
 		x.Why = "turned away: " + b.String()

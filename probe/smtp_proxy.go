@@ -19,20 +19,20 @@ func greetProxyV1(s SMTP, p Play) (greeting, error) {
 	if err != nil {
 		return greeting{}, err
 	}
-	return greeting{prefix: proxyV1(source, s.Addr), hello: "EHLO", name: s.Helo}, nil
+	return greeting{claims: true, prefix: proxyV1(source, s.Addr), hello: "EHLO", name: s.Helo}, nil
 }
 
 // greetProxyV2 does the same in binary; the argument "local" sends the command
 // LOCAL, which says that the balancer itself is the client.
 func greetProxyV2(s SMTP, p Play) (greeting, error) {
 	if p.Envelope.MoveArg == "local" {
-		return greeting{prefix: append([]byte(proxyV2Signature), 0x20, 0, 0, 0), hello: "EHLO", name: s.Helo}, nil
+		return greeting{claims: true, prefix: append([]byte(proxyV2Signature), 0x20, 0, 0, 0), hello: "EHLO", name: s.Helo}, nil
 	}
 	source, err := claimedSource(p.Envelope.MoveArg)
 	if err != nil {
 		return greeting{}, err
 	}
-	return greeting{prefix: proxyV2(source, s.Addr), hello: "EHLO", name: s.Helo}, nil
+	return greeting{claims: true, prefix: proxyV2(source, s.Addr), hello: "EHLO", name: s.Helo}, nil
 }
 
 // proxyTaken finds out whether the server read the header as one. A server

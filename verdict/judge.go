@@ -176,8 +176,8 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 	case Deferred:
 		r.State = Untested
 		r.Reason = "put off: " + x.Reply.String()
-		if e.Firm(x) {
-			r.State, r.Reason = Refused, ""
+		if e.Firm(x) || x.Stage == AtBanner && x.Tries > 1 {
+			r.State, r.Reason = Refused, "" // at the banner: turned away for what the form said before it, each time
 		}
 	case Dropped:
 		// Whoever hangs up on a form, each time, has refused it; a form that was
