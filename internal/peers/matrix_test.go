@@ -68,7 +68,7 @@ func (r *row) audit(t *testing.T, target *Target, binary string) {
 		binary, "check", c.Address(), "--i-own", "--domain", Domain,
 		"--collector", Collector, "--collector-listen", Tester4 + ":25",
 		"--zone", Collector, "--zone-listen", Tester4 + ":53", "--resolver", Tester4 + ":53",
-		"--wait", "20s", "--json", "--one",
+		"--wait", "20s", "--pace", "100ms", "--json", "--one",
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
@@ -143,7 +143,7 @@ func matrix(rows []row) []byte {
 	var page bytes.Buffer
 	page.WriteString(`# Real servers, real verdicts
 
-Each line is a mail server from Debian 12 with one configuration, in a network of its own. ` + "`postern check`" + ` judged it from outside, with its own collector and DNS zone; nmap's smtp-open-relay judged an identical server beside it in the same run. What each server truly does was shown by hand first: at an open one a stranger's message arrived, at the others its recipient was refused.
+Each line is a mail server from Debian 12 with one configuration, in a network of its own. ` + "`postern check`" + ` judged it from outside, with its own collector and DNS zone; nmap's smtp-open-relay judged an identical server beside it in the same run. What each server truly does was shown by hand first: at an open one a stranger's message arrived, at the others its recipient was refused. The servers are ours and near, so the check paused for 100 ms between two sessions (its default is a second), and waited 20 s for arrivals.
 
 Made by ` + "`POSTERN_PEERS=1 go test ./internal/peers -run TestMatrix -update`" + ` as root.
 

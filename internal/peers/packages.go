@@ -24,7 +24,6 @@ var roots = map[string]string{
 	"exim":      "exim4-daemon-light",
 	"opensmtpd": "opensmtpd",
 	"sendmail":  "sendmail-bin sendmail-base sendmail-cf sensible-mda procmail m4",
-	"courier":   "courier-mta",
 	"tools":     "nmap iproute2",
 }
 

@@ -30,7 +30,7 @@ const (
 
 // A Case is one server with one configuration, and what is true of it.
 type Case struct {
-	Server string // postfix, exim, opensmtpd, sendmail, courier
+	Server string // postfix, exim, opensmtpd, sendmail
 	Config string // names the configuration among those of its server
 	What   string // what is set, in the words of its manual
 

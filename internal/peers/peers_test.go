@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,6 +29,23 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	m.Run()
+}
+
+// TestRootsUnpack shows that Debian's archive still has what the cases run, and fills the cache.
+func TestRootsUnpack(t *testing.T) {
+	Require(t)
+	for name, program := range map[string]string{
+		"postfix": "usr/lib/postfix/sbin/smtpd", "exim": "usr/sbin/exim4", "opensmtpd": "usr/sbin/smtpd",
+		"sendmail": "usr/libexec/sendmail/sendmail", "tools": "usr/bin/nmap",
+	} {
+		root, err := Root(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(root, program)); err != nil {
+			t.Errorf("%s: %v; remove %s and run the test again", name, err, root)
+		}
+	}
 }
 
 // TestCasesAreWhatTheySay knocks at each case by hand: at an open one the stranger's message

@@ -48,20 +48,24 @@ func Start(t testing.TB, c Case) *Target {
 			t.Logf("%s logged:\n%s", c.Name(), target.log)
 		}
 	})
+	s := c.setup()
+	root, err := Root(t.Context(), s.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Root(t.Context(), "tools"); err != nil {
+		t.Fatal(err)
+	}
+	// From here on it is the server that takes its time, not the archive.
 	ctx, cancel := context.WithTimeoutCause(t.Context(), startLimit, fmt.Errorf("%s does not listen after %s", c.Name(), startLimit))
 	defer cancel()
-	if err := target.start(ctx, t); err != nil {
+	if err := target.start(ctx, t, s, root); err != nil {
 		t.Fatalf("%s: %v", c.Name(), err)
 	}
 	return target
 }
 
-func (t *Target) start(ctx context.Context, tb testing.TB) error {
-	s := t.Case.setup()
-	root, err := Root(ctx, s.root)
-	if err != nil {
-		return err
-	}
+func (t *Target) start(ctx context.Context, tb testing.TB, s setup, root string) (err error) {
 	dir := tb.TempDir()
 	if err := t.share(ctx, tb, dir, s); err != nil {
 		return err
@@ -192,8 +196,9 @@ type journal struct {
 	text bytes.Buffer
 }
 
-// journalLimit keeps a server that logs without end from filling the memory.
-const journalLimit = 64 << 10
+// journalLimit keeps a server that logs without end from filling the memory, and the log of a
+// failed test readable: it is about the last fifty lines.
+const journalLimit = 8 << 10
 
 func (j *journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
