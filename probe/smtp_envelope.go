@@ -71,18 +71,18 @@ func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, erro
 		if err != nil {
 			return done, err
 		}
-		reset, err := v.expect(ctx)
-		if err != nil {
-			return done, err
-		}
-		if !reset.Positive() {
-			return done, errOutOfStep
-		}
 		stage, r := verdict.AtRcpt, to
 		if !from.Positive() {
 			stage, r = verdict.AtMail, from
 		}
-		done = append(done, v.exchange(p, stage, r))
+		reset, err := v.expect(ctx)
+		if err == nil && !reset.Positive() {
+			return done, errOutOfStep
+		}
+		done = append(done, v.exchange(p, stage, r)) // answered, also when the server ends the session now
+		if err != nil {
+			return done, err
+		}
 	}
 	return done, nil
 }

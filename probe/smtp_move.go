@@ -191,9 +191,9 @@ func (v *Visit) lost(x verdict.Exchange, stage verdict.Stage, err error) (verdic
 // server hangs up on: that is an answer to the form.
 func notReached(x verdict.Exchange, v *Visit, err error) (verdict.Exchange, error) {
 	if v != nil && moves[x.Form.Move.Name].early && errors.Is(err, ErrNoBanner) && !errors.Is(err, context.Canceled) {
-		x.Outcome, x.Stage, x.At = verdict.Silent, verdict.AtMove, time.Now()
-		if errors.Is(err, smtp.ErrClosed) {
-			x.Outcome = verdict.Dropped
+		x.Outcome, x.Stage, x.At = verdict.Dropped, verdict.AtMove, time.Now()
+		if errors.Is(err, smtp.ErrTimeout) {
+			x.Outcome = verdict.Silent
 		}
 		return x, nil
 	}
