@@ -24,6 +24,7 @@ import (
 type port struct {
 	o     *Options
 	addr  netip.AddrPort
+	dial  func(context.Context) (net.Conn, error)
 	facts plan.Facts
 	pace  *pace
 	watch *watch
@@ -98,9 +99,7 @@ func (p *port) demands(code int) bool {
 // TLS or for a PROXY header; both are tried, and the first banner wins.
 func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 	p.smtp = probe.SMTP{
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			return p.o.Dial(ctx, "tcp", p.addr.String())
-		},
+		Dial: p.dial,
 		Addr: p.addr, Helo: p.o.Helo, Timeout: p.o.Timeout,
 	}
 	first := p.smtp

@@ -125,8 +125,10 @@ func (c *Checker) Check(ctx context.Context, t plan.Target) (report.Report, erro
 func (c *Checker) address(ctx context.Context, t plan.Target, w located, a netip.Addr) report.Address {
 	result := report.Address{IP: a, Ports: c.ports(t)}
 	p := newPace(a, c.o.Pace)
+	k := knock(ctx, c.o.Dial, a, result.Ports)
+	defer k.end()
 	for _, number := range result.Ports {
-		d, err := c.port(ctx, w, netip.AddrPortFrom(a, number), p)
+		d, err := c.port(ctx, w, netip.AddrPortFrom(a, number), p, k)
 		if errors.Is(err, errShut) {
 			result.Shut = append(result.Shut, number)
 			continue
@@ -150,8 +152,8 @@ func (c *Checker) ports(t plan.Target) []uint16 {
 	return door.SMTP.Ports()
 }
 
-func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *pace) (report.Door, error) {
-	p := &port{o: &c.o, addr: a, pace: pace, forms: c.forms}
+func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *pace, k *knocks) (report.Door, error) {
+	p := &port{o: &c.o, addr: a, dial: k.dialer(c.o.Dial, a), pace: pace, forms: c.forms}
 	p.evidence.Blind = c.blind
 	p.facts = plan.Facts{
 		Addr: a.Addr(), CollectorIP: c.o.CollectorIP, Sender: c.o.From,
