@@ -15,5 +15,8 @@ var (
 	heloTrust   = Knock{Helo: Domain, From: "stranger@far.example", To: []string{"{foreign}"}}
 )
 
+// unhurried is the auditor's default, for servers that count connections.
+var unhurried = []string{"--pace", "1s"}
+
 // relaying is what the owner of a second hop says.
 var relaying = []string{"--relay-domain", Partner}
