@@ -16,8 +16,6 @@ import (
 	"postern/internal/resolve"
 	"postern/mail"
 	"postern/plan"
-	"postern/report"
-	"postern/verdict"
 )
 
 // checkFlags are the words of the command line as they were given.
@@ -152,15 +150,16 @@ func runCheck(c *cobra.Command, f *checkFlags, args []string) error {
 		return usage("%w", err)
 	}
 	defer checker.Close()
-	reports, err := checkAll(ctx, checker, targets, f.parallel, live)
+	s := f.stream(c, live)
+	err = s.checkAll(ctx, checker, targets, f.parallel)
 	live.end()
 	if err != nil {
 		return err
 	}
-	if err := f.print(c, reports); err != nil {
+	if err := f.document(c.OutOrStdout(), s.kept); err != nil {
 		return &exit{code: exitIO, err: err}
 	}
-	return &exit{code: worstCode(reports)}
+	return &exit{code: s.code}
 }
 
 // unavailable is the exit for a service that is not there, unless err is an
@@ -171,17 +170,6 @@ func unavailable(err error, help string) error {
 		return own
 	}
 	return &exit{code: exitService, err: err, help: help}
-}
-
-func worstCode(reports []report.Report) int {
-	worst := verdict.NotTested
-	code := exitNothing
-	for _, r := range reports {
-		if v := r.Verdict(); v.Worse(worst) {
-			worst, code = v, r.ExitCode()
-		}
-	}
-	return code
 }
 
 // allTargets returns the targets of the arguments, of --server and of the

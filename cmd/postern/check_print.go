@@ -2,53 +2,19 @@ package main
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"postern/check"
 	"postern/plan"
 	"postern/report"
 )
-
-// checkAll checks the targets, some side by side, and returns their reports in
-// the order of the targets. A target that may not be tested ends up in its
-// own report when there are others.
-func checkAll(ctx context.Context, c *check.Checker, targets []plan.Target, parallel int, live *live) ([]report.Report, error) {
-	reports := make([]report.Report, len(targets))
-	errs := make([]error, len(targets))
-	places := make(chan struct{}, parallel)
-	var wg sync.WaitGroup
-	for i, t := range targets {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			reports[i], errs[i] = c.Check(ctx, t)
-			live.finished(i+1, len(targets))
-		})
-	}
-	wg.Wait()
-	for i, err := range errs {
-		if err == nil {
-			continue
-		}
-		var notOurs *check.NotOursError
-		if len(targets) == 1 && errors.As(err, &notOurs) {
-			return nil, &exit{code: exitForbidden, err: err, help: howToOwn(targets[i])}
-		}
-		reports[i].Failure = err.Error()
-	}
-	return reports, nil
-}
 
 func howToOwn(t plan.Target) string {
 	return fmt.Sprintf(`three ways to say that it is yours:
@@ -57,8 +23,24 @@ func howToOwn(t plan.Target) string {
   postern check %s --prove          prints a TXT record for its zone; publish it, check again`, t.Given, t.Given)
 }
 
-func (f *checkFlags) print(c *cobra.Command, reports []report.Report) error {
+// stream returns what prints the reports one by one.
+func (f *checkFlags) stream(c *cobra.Command, l *live) *stream {
 	out := c.OutOrStdout()
+	s := &stream{out: out, live: l, summary: f.junit != "" || f.sarif != ""}
+	o := report.TextOptions{Colour: colour(out), Transcript: f.transcript, Flags: givenFlags(c)}
+	switch {
+	case f.json:
+		s.write = func(w io.Writer, r report.Report) error { return report.WriteJSON(w, []report.Report{r}, f.one) }
+	case f.junit == "-" || f.sarif == "-":
+		s.write = func(io.Writer, report.Report) error { return nil }
+	default:
+		s.write = func(w io.Writer, r report.Report) error { return report.WriteText(w, r, o) }
+	}
+	return s
+}
+
+// document writes the documents that are about all targets.
+func (f *checkFlags) document(out io.Writer, reports []report.Report) error {
 	for _, doc := range []struct {
 		file  string
 		write func(io.Writer) error
@@ -70,18 +52,6 @@ func (f *checkFlags) print(c *cobra.Command, reports []report.Report) error {
 			continue
 		}
 		if err := writeTo(out, doc.file, doc.write); err != nil {
-			return err
-		}
-	}
-	switch {
-	case f.json:
-		return report.WriteJSON(out, reports, f.one)
-	case f.junit == "-" || f.sarif == "-":
-		return nil
-	}
-	o := report.TextOptions{Colour: colour(out), Transcript: f.transcript, Flags: givenFlags(c)}
-	for _, r := range reports {
-		if err := report.WriteText(out, r, o); err != nil {
 			return err
 		}
 	}

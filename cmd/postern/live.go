@@ -108,6 +108,15 @@ func (l *live) finished(n, of int) {
 	fmt.Fprintf(l.w, "target %d of %d done\n", n, of)
 }
 
+// above prints text where the line stood; the next event draws it again.
+func (l *live) above(w io.Writer, text []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clear()
+	_, err := w.Write(text)
+	return err
+}
+
 // end takes the line away.
 func (l *live) end() {
 	l.mu.Lock()
