@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"fmt"
+
+	"postern/internal/problem"
+	"postern/mail"
+)
+
+// A Cause names a refusal for metrics and tests.
+type Cause string
+
+// The causes. Each has its text in the catalogue below.
+const (
+	NoSuchListener Cause = "no_listener"
+	Form           Cause = "address_form"
+	NeedTLS        Cause = "tls_needed"
+	NeedLogin      Cause = "login_needed"
+	NoIdentity     Cause = "identity_gone"
+	NotYours       Cause = "sender_not_yours"
+	NotTrusted     Cause = "client_not_trusted"
+	TrustWithdrawn Cause = "trust_withdrawn"
+	NotTheClients  Cause = "sender_not_the_clients"
+	Relaying       Cause = "relaying"
+	UnknownMailbox Cause = "mailbox_unknown"
+	Unreachable    Cause = "domain_unreachable"
+	AuthorNotYours Cause = "author_not_yours"
+)
+
+// Causes returns all causes.
+func Causes() []Cause {
+	return []Cause{NoSuchListener, Form, NeedTLS, NeedLogin, NoIdentity, NotYours, NotTrusted, TrustWithdrawn,
+		NotTheClients, Relaying, UnknownMailbox, Unreachable, AuthorNotYours}
+}
+
+// A Refusal is a no, and what the person at the other end can do about it.
+type Refusal struct {
+	Cause Cause
+	Rule  string      // the name of the rule
+	At    problem.Pos // the line that decided; zero where none did
+	args  []any       // what the text names
+}
+
+// Reply returns what the client is told: one line, without an id.
+func (r *Refusal) Reply() mail.Reply {
+	text := catalogue[r.Cause]
+	return mail.NewReply(text.code, text.enhanced, fmt.Sprintf(text.format, r.args...))
+}
+
+func (r *Refusal) Error() string { return r.Reply().String() }
+
+// refuse makes a refusal of the catalogue. Where waiting does not help the
+// code is of class 5: a 4xx would make honest senders try for days.
+func refuse(cause Cause, at problem.Pos, args ...any) *Refusal {
+	return &Refusal{Cause: cause, At: at, args: args}
+}
+
+type text struct {
+	code     int
+	enhanced string
+	format   string
+}
+
+// catalogue holds the text of each cause: what happened, and what to do.
+var catalogue = map[Cause]text{
+	NoSuchListener: {451, "4.3.0", "This way in was just closed; connect again"},
+	Form:           {501, "5.1.3", "Address form not accepted; use name@domain only"},
+	NeedTLS:        {530, "5.7.0", "Turn on TLS (STARTTLS, or port 465) and try again"},
+	NeedLogin:      {530, "5.7.0", "Log in first: this port is for our users. Mail for our domains goes to port 25"},
+	NoIdentity:     {550, "5.7.1", "User %s may no longer send here; ask your administrator"},
+	NotYours:       {553, "5.7.1", "%s may not send as %s; ask your administrator to add it"},
+	NotTrusted:     {550, "5.7.1", "%s is not known here. Log in on port 465, or ask the administrator to name this address"},
+	TrustWithdrawn: {451, "4.7.1", "This server cannot see your real address; its operator was told. Try later"},
+	NotTheClients:  {553, "5.7.1", "%s may not send as %s; ask your administrator to add it"},
+	Relaying:       {550, "5.7.1", "We do not relay for %s. Send through your own provider, or log in on port 465"},
+	UnknownMailbox: {550, "5.1.1", "No such mailbox here; check the spelling of %s"},
+	Unreachable:    {550, "5.1.2", "%s is no domain that mail can be sent to; check the address"},
+	AuthorNotYours: {550, "5.7.1", "The From line %s does not belong to %s; use an address of your own"},
+}
+
+// shown is what a stranger wrote, cut to what a reply can hold and quoted when
+// it is printed.
+type shown string
+
+func (s shown) String() string {
+	const most = 80
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return fmt.Sprintf("%+q", string(s))
+}
