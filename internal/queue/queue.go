@@ -10,40 +10,17 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/netip"
-	"time"
 
 	"postern/mail"
 	"postern/policy"
 )
 
-// A Letter is what Put takes beside the body: an envelope whose recipients
-// were each granted.
-type Letter struct {
-	ID     string // of NewID; names the message from its connection to its end
-	From   mail.ReversePath
-	Params mail.SenderParams
-	To     []Accepted // one at least
-	Origin Origin
-	Hold   string // why it must wait for the operator; "": it may leave
-}
-
-// An Accepted recipient is one with its grant.
-type Accepted struct {
-	Grant  policy.Grant
-	Params mail.RecipientParams
-}
-
-// An Origin is where a message came from, as it can be shown later.
-type Origin struct {
-	Session  string // the first id of the connection
-	Listener string
-	Peer     netip.Addr
-	Helo     string
-	Identity string // who logged in, or the trusted client's name
-	TLS      string // "TLS 1.3 TLS_AES_128_GCM_SHA256"; "" without
-	At       time.Time
-}
+// What Put takes is made of grants, so its words stand in package policy.
+type (
+	Letter   = policy.Letter
+	Accepted = policy.Accepted
+	Origin   = policy.Origin
+)
 
 // An Intake is the one way into a queue.
 type Intake interface {
@@ -56,11 +33,22 @@ type Intake interface {
 	Room(size int64) error
 }
 
-// Errors of an Intake.
+// Errors of an Intake. Each that a client can meet carries the reply that it
+// gets.
 var (
-	ErrFull     = errors.New("no room to store mail safely")          // answered 452 4.3.1
-	ErrBroken   = errors.New("the queue's store failed")              // answered 451 4.3.0
-	ErrNoGrant  = errors.New("a recipient without a grant")           // a fault of ours
-	ErrTooLarge = errors.New("larger than a message may be")          // answered 552 5.3.4
-	ErrNoSuchID = errors.New("no message of that id is in the queue") // gone or never there
+	ErrFull     error = &replied{"no room to store mail safely", mail.NewReply(452, "4.3.1", "No room to store mail safely; we will be back")}
+	ErrBroken   error = &replied{"the queue's store failed", mail.NewReply(451, "4.3.0", "Could not store your message safely, so we did not accept it")}
+	ErrTooLarge error = &replied{"larger than a message may be", mail.NewReply(552, "5.3.4", "Message is larger than this server takes; share a link instead")}
+	ErrNoGrant        = errors.New("a recipient without a grant")           // a fault of ours
+	ErrNoSuchID       = errors.New("no message of that id is in the queue") // gone or never there
 )
+
+type replied struct {
+	text  string
+	reply mail.Reply
+}
+
+func (e *replied) Error() string { return e.text }
+
+// Reply returns what the client is told.
+func (e *replied) Reply() mail.Reply { return e.reply }
