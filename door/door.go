@@ -32,7 +32,7 @@ var doors = [...]struct {
 	ports []uint16
 }{
 	// 2525 is no registered port; hosts that have 25 blocked upstream commonly listen there.
-	{SMTP, "smtp", []Side{Open, Probe}, []uint16{25, 465, 587, 2525}},
+	{SMTP, "smtp", []Side{Open, Guard, Probe}, []uint16{25, 465, 587, 2525}},
 	{SOCKS, "socks", nil, []uint16{1080, 1081, 9050, 10808}},
 	{Forward, "forward", nil, []uint16{25, 465, 587, 2525}},
 	{Connect, "connect", nil, []uint16{3128, 8080, 8118, 8888, 80}},

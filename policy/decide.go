@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 
 	"postern/internal/problem"
@@ -137,4 +138,20 @@ func (q *query) grant() Grant {
 func (q *query) senders() []Senders {
 	list, _, _ := q.owned()
 	return list
+}
+
+// TrustedBy returns the name of the trusted client that an address belongs
+// to, or "". It grants nothing.
+func (p *Policy) TrustedBy(a netip.Addr) string {
+	if t, _ := p.trustedBy(a.Unmap()); t != nil {
+		return t.name
+	}
+	return ""
+}
+
+// Unknown is the refusal of a mailbox that the next hop does not know.
+func (p *Policy) Unknown(to mail.ForwardPath) *Refusal {
+	r := refuse(UnknownMailbox, p.find(to).at, shown(to.Address().String()))
+	r.Rule = "mailbox"
+	return r
 }

@@ -1,0 +1,78 @@
+package guard
+
+import (
+	"fmt"
+	"time"
+
+	"postern/mail"
+	"postern/policy"
+)
+
+// budget takes a message from the sender's budget. Within it, both results
+// are zero. Beyond, the message is held, for the sender to be told and the
+// operator to look: it may be a stolen password, and it may be the newsletter.
+// At twice the budget it is refused, so that the disk is not the limit.
+func (v *session) budget() (hold string, refused mail.Reply) {
+	who, rate, n, buckets := v.account()
+	if who == "" {
+		return "", mail.Reply{}
+	}
+	messages := buckets.Take(who, n, rate, time.Now())
+	octets := v.server.State.bytes.Take(who, 0, v.server.Limits.PerUserBytes, time.Now())
+	over, limit := messages, rate.String()
+	if octets > messages && octets >= 1 {
+		over, limit = octets, v.server.Limits.PerUserBytes.String()+" octets"
+	}
+	switch {
+	case over >= 2:
+		buckets.Return(who, n)
+		return "", v.refuse(CauseBudget, mail.NewReply(452, "4.7.1", fmt.Sprintf("%s has reached twice its limit of %s; if that was not you, change your password", who, limit)))
+	case over >= 1:
+		return fmt.Sprintf("%s has reached its limit of %s", who, limit), mail.Reply{}
+	}
+	return "", mail.Reply{}
+}
+
+// account says whose budget pays, at which rate, and how much one message
+// costs: a login pays for messages, a trusted client for recipients.
+func (v *session) account() (who string, r Rate, n int64, b *Buckets) {
+	limits := &v.server.Limits
+	switch v.server.Role {
+	case policy.Submission, policy.Submissions:
+		r, ok := limits.Clients[v.peer.Identity]
+		if !ok {
+			r = limits.PerUser
+		}
+		return v.peer.Identity, r, 1, &v.server.State.messages
+	case policy.Trusted:
+		who = v.trusted()
+		r, ok := limits.Clients[who]
+		if !ok {
+			r = limits.PerClient
+		}
+		return who, r, int64(len(v.to)), &v.server.State.recipients
+	case policy.MX:
+	}
+	return "", Rate{}, 0, nil
+}
+
+// unspend gives back what a message that was not stored has cost.
+func (v *session) unspend() {
+	if who, _, n, b := v.account(); who != "" {
+		b.Return(who, n)
+	}
+}
+
+// spendBytes counts what was stored, and says when that was the octet too many.
+func (v *session) spendBytes(size int64) (over string) {
+	who, _, _, _ := v.account()
+	limit := v.server.Limits.PerUserBytes
+	if who == "" || limit.N <= 0 {
+		return ""
+	}
+	before := v.server.State.bytes.Take(who, size, limit, time.Now())
+	if after := before + float64(size)/float64(limit.N); before < 1 && after >= 1 {
+		return fmt.Sprintf("%s has reached its limit of %s octets; what follows is held", who, limit)
+	}
+	return ""
+}

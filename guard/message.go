@@ -1,0 +1,156 @@
+package guard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	netmail "net/mail"
+	"strings"
+	"time"
+
+	"postern/mail"
+	"postern/policy"
+)
+
+// read takes the header section off the message, holds it to the rules, mends
+// what a submission may lack, and returns the message as it is to be stored.
+func (v *session) read(body io.Reader) (io.Reader, mail.Reply) {
+	header, rest, err := cutHeader(body, v.server.Limits.HeaderBytes)
+	switch {
+	case errors.Is(err, errHeaderLong):
+		return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header is longer than %d octets", v.server.Limits.HeaderBytes)))
+	case err != nil:
+		return nil, mail.NewReply(451, "4.3.0", "The message did not come whole") // it does not count
+	}
+	f := fields(header)
+	if len(f) > v.server.Limits.HeaderLines {
+		return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header has more than %d fields", v.server.Limits.HeaderLines)))
+	}
+	if n := count(f, "Received"); n >= v.server.Limits.Hops {
+		return nil, v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", fmt.Sprintf("Loop: %d hops; check where this address forwards to", n)))
+	}
+	var mended []field
+	var r mail.Reply
+	if v.server.Role == policy.MX {
+		mended = v.inbound(f)
+	} else {
+		mended, r = v.submitted(f)
+	}
+	if !r.IsZero() {
+		return nil, r
+	}
+	var out bytes.Buffer
+	out.WriteString(v.received(time.Now()))
+	for _, each := range mended {
+		out.Write(each.raw)
+	}
+	out.WriteString("\r\n")
+	return io.MultiReader(&out, rest), mail.Reply{}
+}
+
+// inbound takes out what only we may write: a verdict in our name (RFC 8601
+// section 5).
+func (v *session) inbound(f []field) []field {
+	var kept []field
+	for _, each := range f {
+		if each.is("Authentication-Results") {
+			id, _, _ := strings.Cut(each.body(), ";")
+			if name, _, _ := strings.Cut(strings.TrimSpace(id), " "); strings.EqualFold(name, v.server.Name) {
+				continue
+			}
+		}
+		kept = append(kept, each)
+	}
+	return kept
+}
+
+// single are the fields that a message has once at the most (RFC 5322 section 3.6).
+var single = []string{"From", "Sender", "Reply-To", "To", "Cc", "Bcc", "Date", "Message-ID", "Subject", "In-Reply-To", "References"}
+
+// submitted holds a message of our own people to RFC 6409 section 6.1 and
+// mends it by section 8: the author must be theirs, Date, Message-ID and
+// Sender are written where they are missing, and Bcc is taken out.
+func (v *session) submitted(f []field) ([]field, mail.Reply) {
+	for _, name := range single {
+		if n := count(f, name); n > 1 {
+			return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("Header %s appears %d times; fix the sending program", name, n)))
+		}
+	}
+	var authors int
+	for _, each := range f {
+		if !each.is("From") && !each.is("Sender") && !each.is("Resent-From") && !each.is("Resent-Sender") {
+			continue
+		}
+		list, err := addresses(each.body())
+		if err != nil {
+			return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("Header %s holds no address that we can read; fix the sending program", each.name())))
+		}
+		for _, a := range list {
+			if refusal := v.policy.Author(v.client(), a); refusal != nil {
+				return nil, v.refuse(string(refusal.Cause), refusal.Reply())
+			}
+		}
+		if each.is("From") {
+			authors = len(list)
+		}
+	}
+	if authors == 0 && v.from.Null() {
+		return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", "Header From is missing; fix the sending program"))
+	}
+	return v.mend(f, authors), mail.Reply{}
+}
+
+func (v *session) mend(f []field, authors int) []field {
+	var mended []field
+	add := func(name, body string) { mended = append(mended, field{raw: []byte(name + ": " + body + "\r\n")}) }
+	if count(f, "Date") == 0 {
+		add("Date", time.Now().Format(dateFormat))
+	}
+	if authors == 0 {
+		add("From", v.from.String())
+	}
+	if count(f, "Sender") == 0 && authors > 1 && !v.from.Null() { // RFC 5322 section 3.6.2
+		add("Sender", v.from.String())
+	}
+	if count(f, "Message-ID") == 0 {
+		add("Message-ID", "<"+v.message+"@"+v.server.Name+">")
+	}
+	for _, each := range f {
+		if !each.is("Bcc") && !each.is("Resent-Bcc") && !each.is("Return-Path") {
+			mended = append(mended, each)
+		}
+	}
+	return mended
+}
+
+// dateFormat is date-time of RFC 5322 section 3.3.
+const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
+
+// addresses reads the mailboxes of a field; groups and an empty list are none.
+func addresses(body string) ([]mail.Address, error) {
+	parsed, err := netmail.ParseAddressList(body)
+	if err != nil {
+		return nil, err
+	}
+	var list []mail.Address
+	for _, p := range parsed {
+		at := strings.LastIndexByte(p.Address, '@')
+		if at < 0 {
+			return nil, errors.New("an address without a domain")
+		}
+		d, err := mail.ParseDomain(p.Address[at+1:])
+		if err != nil {
+			return nil, err
+		}
+		a, err := mail.NewAddress(p.Address[:at], d)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no address")
+	}
+	return list, nil
+}
