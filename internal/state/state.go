@@ -1,0 +1,165 @@
+// Package state is the state folder: where it is, who holds it, and in which
+// version it is written. One process holds it at a time.
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"postern/internal/problem"
+)
+
+// Version is that of the folder's layout. A newer one is refused, an older
+// one is upgraded by whoever finds it.
+const Version = 1
+
+// A Folder is a state folder that this process holds.
+type Folder struct {
+	Path string
+	New  bool // it was made just now
+	lock *os.File
+}
+
+// A Holder is who holds a folder.
+type Holder struct {
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+}
+
+// HeldError is returned by Open for a folder that another process holds.
+type HeldError struct {
+	Path   string
+	Holder Holder
+}
+
+func (e *HeldError) Error() string {
+	who := "another process"
+	if e.Holder.PID != 0 {
+		who = fmt.Sprintf("process %d, since %s", e.Holder.PID, e.Holder.Since.Local().Format("2 Jan 15:04:05"))
+	}
+	return fmt.Sprintf("%s: the state is held by %s; stop that one, or give this one another folder with --state", e.Path, who)
+}
+
+// Default is where state is kept when nobody says: the XDG state folder.
+func Default() (string, error) {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "postern"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the state: %w; name one with --state", err)
+	}
+	return filepath.Join(home, ".local", "state", "postern"), nil
+}
+
+// Open makes the folder if it is missing, and holds it until Close. The
+// kernel lets go of it when the process dies, however it dies.
+func Open(path string) (*Folder, error) {
+	f := &Folder{Path: path}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		f.New = true
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("state folder: %w; make it, or name another with --state", err)
+	}
+	if err := f.hold(); err != nil {
+		return nil, err
+	}
+	if err := f.version(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (f *Folder) hold() error {
+	name := filepath.Join(f.Path, "lock")
+	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("state folder: %w; it must belong to who runs postern", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return &HeldError{Path: f.Path, Holder: holder(name)}
+		}
+		return fmt.Errorf("lock %s: %w", name, err)
+	}
+	text, err := json.Marshal(Holder{PID: os.Getpid(), Since: time.Now()})
+	if err == nil {
+		err = lock.Truncate(0)
+	}
+	if err == nil {
+		_, err = lock.WriteAt(append(text, '\n'), 0)
+	}
+	if err != nil {
+		lock.Close()
+		return fmt.Errorf("lock %s: %w", name, err)
+	}
+	f.lock = lock
+	return nil
+}
+
+// holder reads who wrote the lock; what cannot be read is nobody.
+func holder(name string) Holder {
+	var h Holder
+	text, err := os.ReadFile(name)
+	if err != nil || json.Unmarshal(text, &h) != nil {
+		return Holder{}
+	}
+	return h
+}
+
+func (f *Folder) version() error {
+	name := filepath.Join(f.Path, "version")
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return WriteFile(name, fmt.Appendf(nil, "%d\n", Version))
+	}
+	if err != nil {
+		return err
+	}
+	var v int
+	if _, err := fmt.Sscanf(string(bytes.TrimSpace(text)), "%d", &v); err != nil {
+		return problem.At(problem.Pos{File: name}, "no version of a state folder", "name the folder of a relay with --state, or an empty one")
+	}
+	if v > Version {
+		return problem.At(problem.Pos{File: name}, fmt.Sprintf("the state was written by a newer postern (version %d, this one knows %d)", v, Version), "run that one; nothing was changed")
+	}
+	return nil
+}
+
+// Join returns the path of a file in the folder.
+func (f *Folder) Join(name string) string { return filepath.Join(f.Path, name) }
+
+// Close lets go of the folder.
+func (f *Folder) Close() error { return f.lock.Close() }
+
+// WriteFile writes a file so that after a crash it is the old or the new one,
+// whole: a new file, synced, in its place, and the folder synced.
+func WriteFile(name string, text []byte) error {
+	dir := filepath.Dir(name)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(text)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), name)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,87 @@
+package serve
+
+import (
+	"net/netip"
+	"time"
+
+	"postern/guard"
+	"postern/internal/problem"
+	"postern/mail"
+	"postern/policy"
+	"postern/smtp"
+)
+
+// Settings is one configuration: everything that a reload can change, each
+// with its place where a person wrote it.
+type Settings struct {
+	File      string        // the configuration file; "" when there is none
+	Policy    policy.Source // hostname, listeners, domains, users, trusted clients
+	Listeners []Listener    // one for each of the policy's, by name
+	TLS       Certificate
+	ClientCAs []string           // PEM files: who may log in with a client certificate
+	Hops      map[string]NextHop // by domain in A-labels: where its mailboxes are
+	Routes    []Route
+	Guard     guard.Limits
+	Engine    smtp.Limits
+	Reserve   Reserve
+	Audit     Audit
+	Metrics   netip.AddrPort // where /metrics and /healthz are; zero: nowhere
+	Log       Log
+	Hold      string // why everything that leaves is held; "": it may leave
+	Local     bool   // no configuration: loopback only, and a user is made at the first start
+}
+
+// A Listener is a way in with its sockets.
+type Listener struct {
+	Name  string
+	Addrs []netip.AddrPort // an unspecified address listens on all of its family
+	Role  policy.Role
+	Proxy []netip.Prefix // who must begin with a PROXY header
+	At    problem.Pos
+}
+
+// A Certificate names the files of the host's certificate. Without them one
+// is made that nobody else vouches for.
+type Certificate struct {
+	File, Key string // PEM
+	At        problem.Pos
+}
+
+// A NextHop is where a domain's mailboxes are: LMTP (RFC 2033) or SMTP.
+type NextHop struct {
+	LMTP    bool
+	Network string // tcp, unix
+	Address string // host:port, or a path
+	Hold    bool   // nowhere yet: mail waits in the queue
+	Maildir string // a folder
+	At      problem.Pos
+}
+
+// A Route says how mail for a domain and those below it leaves; "default" is
+// for all others.
+type Route struct {
+	Domain    string // "default" or a name
+	Smarthost string // host:port; "" goes to the domain's MX
+	Login     string // FILE with user and password on two lines
+	TLS       string // none, may, require, verify
+	Hold      bool
+	At        problem.Pos
+}
+
+// A Reserve is how much of the disk stays free: the larger of both.
+type Reserve struct {
+	Share float64 // of the file system, 0 to 1
+	Bytes uint64
+}
+
+// Audit says how often the relay audits itself besides at start and reload.
+type Audit struct {
+	Every time.Duration
+	Alert mail.Address // who is told; zero: the log alone
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level string // debug, info, warn, error
+	JSON  bool
+}
