@@ -21,7 +21,7 @@ func (s *scope) hear(a attempt, bold bool) (heard []stage, passes bool) {
 	for i, l := range stages {
 		h := &hearing{scope: s, attempt: a, bold: bold}
 		h.late = i < 3 && !delayed || i >= 5 && a.many
-		st := stage{name: l.list, rules: restrictions(l.list, l.subject, s.get(l.list))}
+		st := stage{name: l.list, rules: restrictions(l.subject, s.get(l.list))}
 		st.said, st.at, st.why = h.walk(st.rules)
 		if st.said == refuse {
 			return nil, false
@@ -47,7 +47,7 @@ func (s *scope) try(a attempt, by value, to *faults) {
 		return
 	}
 	if heard, passes := s.hear(a, true); passes {
-		to.add(s, s.blame(a, by, heard), a, false)
+		to.add(s, s.doubt(heard), a, false)
 	}
 }
 
@@ -98,6 +98,23 @@ func (s *scope) blame(a attempt, by value, heard []stage) fault {
 	return fault{kind: "missing", ground: s.raw("smtpd_relay_restrictions").whole()}
 }
 
+// doubt finds the restriction whose answer is not known, and that would keep
+// one that refuses from its turn.
+func (s *scope) doubt(heard []stage) fault {
+	i := slices.IndexFunc(heard, func(st stage) bool {
+		return st.why.undecided != "" && slices.ContainsFunc(st.rules[st.at+1:], refuses)
+	})
+	if i < 0 { // it stands in the list behind, or last
+		i = max(0, slices.IndexFunc(heard, func(st stage) bool { return st.why.undecided != "" }))
+	}
+	st := heard[i]
+	f := fault{kind: "early", stage: st, ground: s.raw(st.name).whole()}
+	if st.at < len(st.rules) {
+		f.ground = st.rules[st.at].word
+	}
+	return f
+}
+
 // early is a fault of a restriction that permitted too soon. Where it did so
 // because an address has a way on, the parameter that allows this is at fault.
 func (s *scope) early(a attempt, st stage) fault {
@@ -127,7 +144,6 @@ type found struct {
 	forms    []string
 	services []string
 	grounds  []value
-	family   map[bool]bool // over IPv4 (true), over IPv6
 }
 
 func newFaults() *faults { return &faults{by: map[string]*found{}} }
@@ -147,7 +163,7 @@ func (f *faults) add(s *scope, x fault, a attempt, proved bool) {
 	}
 	e := f.by[key]
 	if e == nil {
-		e = &found{fault: x, scope: s, proved: proved, family: map[bool]bool{}}
+		e = &found{fault: x, scope: s, proved: proved}
 		f.by[key], f.order = e, append(f.order, key)
 	}
 	if a.form != "" && !slices.Contains(e.forms, a.form) {
@@ -160,7 +176,6 @@ func (f *faults) add(s *scope, x fault, a attempt, proved bool) {
 	if !slices.ContainsFunc(e.grounds, same) {
 		e.grounds = append(e.grounds, x.ground)
 	}
-	e.family[a.from.Is4()] = true
 }
 
 // findings returns them in words, in the order in which they were found.

@@ -135,7 +135,7 @@ func (s *scope) matchDomain(name, domain string, depth int, list value) match {
 	parents := slices.ContainsFunc(s.get("parent_domain_matches_subdomains").words(), func(v value) bool { return v.text == name })
 	for _, w := range list.words() {
 		pattern, not := strings.CutPrefix(w.text, "!")
-		yes := false
+		var yes bool
 		switch {
 		case strings.HasPrefix(pattern, "/"):
 			file, text, err := s.read(pattern)
@@ -151,8 +151,9 @@ func (s *scope) matchDomain(name, domain string, depth int, list value) match {
 				undecided = t.name + ": " + t.unread
 				continue
 			}
-			for d := domain; d != "" && !yes; d = parentOf(d, parents) {
-				yes = t.find(d) != nil || !parents && d != domain && t.find("."+d) != nil
+			yes = t.find(domain) != nil
+			for _, up, _ := strings.Cut(domain, "."); up != "" && !yes; _, up, _ = strings.Cut(up, ".") {
+				yes = parents && t.find(up) != nil || !parents && t.find("."+up) != nil
 			}
 		default:
 			yes = domainMatches(pattern, domain, parents)
@@ -162,13 +163,6 @@ func (s *scope) matchDomain(name, domain string, depth int, list value) match {
 		}
 	}
 	return match{undecided: undecided}
-}
-
-// parentOf returns the domain above; of the lists whose patterns do not match
-// what is below them only ".domain" may still match, so it walks there too.
-func parentOf(d string, _ bool) string {
-	_, up, _ := strings.Cut(d, ".")
-	return up
 }
 
 // domainMatches reports whether a pattern is the name, or is above it and

@@ -65,6 +65,11 @@ func (s *scope) remarkCatchAll() []Finding {
 // remarkForwarded: XFORWARD grants nothing, but lets strangers write the log.
 func (s *scope) remarkForwarded() []Finding {
 	const name = "smtpd_authorized_xforward_hosts"
+	stranger := client{addr: s.families()[0], name: "unknown"}
+	if m := s.matchClient(s.get("smtpd_authorized_xclient_hosts"), stranger, 0); m.undecided != "" {
+		return s.remark(Note, "smtpd_authorized_xclient_hosts", "not decided: who may say with XCLIENT that they are another: "+m.undecided,
+			"see that it answers nothing to a stranger's address")
+	}
 	for _, a := range s.families() {
 		if m := s.matchClient(s.get(name), client{addr: a, name: "unknown"}, 0); m.yes {
 			return []Finding{{
@@ -132,7 +137,7 @@ func (s *scope) remarkDomains() []Finding {
 // recipients.
 func (s *scope) remarkNoRefusal() []Finding {
 	for _, name := range []string{"smtpd_relay_restrictions", "smtpd_recipient_restrictions"} {
-		if slices.ContainsFunc(restrictions(name, "recipient", s.get(name)), refuses) {
+		if slices.ContainsFunc(restrictions("recipient", s.get(name)), refuses) {
 			return nil
 		}
 	}

@@ -75,7 +75,7 @@ func takesArgument(word string) bool {
 
 // restrictions parts a list. A bare type:name is an access table of what the
 // list is about.
-func restrictions(list, subject string, v value) []restriction {
+func restrictions(subject string, v value) []restriction {
 	var all []restriction
 	words := v.words()
 	for i := 0; i < len(words); i++ {
@@ -92,7 +92,8 @@ func restrictions(list, subject string, v value) []restriction {
 	return all
 }
 
-// subjects says what a list is about; its order is that of smtpd at RCPT.
+// stages are the lists in the order in which smtpd asks them, and what a bare
+// table in each is asked about. The first five are asked at RCPT.
 var stages = []struct{ list, subject string }{
 	{"smtpd_client_restrictions", "client"},
 	{"smtpd_helo_restrictions", "helo"},
@@ -200,7 +201,7 @@ func (h *hearing) askClass(v value) (outcome, reason) {
 	}
 	h.deep++
 	defer func() { h.deep-- }()
-	o, _, why := h.walk(restrictions("", "recipient", v))
+	o, _, why := h.walk(restrictions("recipient", v))
 	if why.ground.text == "" {
 		why.ground = why.rule.word
 	}

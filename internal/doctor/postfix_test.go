@@ -129,6 +129,9 @@ func TestPostfix(t *testing.T) {
 		{name: "a policy server after the refusal", main: "smtpd_recipient_restrictions = check_policy_service unix:private/policy\n", form: "none"},
 		{name: "senders in a directory", main: relay("check_sender_access ldap:senders"), form: "note", at: main + ":8", says: "tables of type ldap"},
 		{name: "senders in a file that is gone", main: relay("check_sender_access hash:/etc/postfix/gone"), form: "note", at: main + ":8", says: "cannot be read"},
+		{name: "trusted networks in a directory", main: "mynetworks = ldap:nets\n", form: "note", at: main + ":7", says: "not decided: ldap:nets"},
+		{name: "XCLIENT from a directory", main: "smtpd_authorized_xclient_hosts = ldap:nets\n", form: "note", at: main + ":8", says: "not decided: who may say with XCLIENT"},
+		{name: "a policy server at both ends", main: "smtpd_client_restrictions = check_policy_service inet:a:1\n" + relay("check_policy_service inet:b:2"), form: "note", at: main + ":9", says: "inet:b:2"},
 		{name: "domains in a database", main: "virtual_mailbox_domains = mysql:/etc/postfix/domains.cf\n", form: "note", at: main + ":8", says: "not decided: which domains are yours"},
 		{name: "a line that is none", main: "mynetworks 0.0.0.0/0\n", form: "warning", at: main + ":8"},
 	} {

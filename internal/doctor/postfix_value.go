@@ -180,10 +180,11 @@ func (e *expansion) compared(v value, depth int) value {
 
 // compare knows the operators of texts and of compatibility levels.
 func compare(left, operator, right string) bool {
-	by, level := 0, strings.HasSuffix(operator, "level")
+	level := strings.HasSuffix(operator, "level")
 	operator = strings.TrimSpace(strings.TrimSuffix(operator, "level"))
 	x, err1 := strconv.Atoi(left)
 	y, err2 := strconv.Atoi(right)
+	var by int
 	switch {
 	case level:
 		by = levelOf(left) - levelOf(right)

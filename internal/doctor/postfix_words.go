@@ -42,9 +42,11 @@ func (f *found) finding(c *postfixConfig) Finding {
 		f.early(c, &out)
 	}
 	if !f.proved {
-		out.Level, out.Forms = Note, nil
-		out.What = "not decided: " + f.stage.why.undecided + "; " + f.rule() + " stands before what refuses foreign recipients, and could let them pass"
-		out.Do = "look at what it answers to strangers, or let it have its turn after reject_unauth_destination"
+		return Finding{
+			Check: f.stage.name, Level: Note, At: out.At,
+			What: fmt.Sprintf("not decided: %s; %s stands before what refuses foreign recipients, and could let them pass", f.stage.why.undecided, f.rule()),
+			Do:   "look at what it answers to strangers, or let it have its turn after reject_unauth_destination",
+		}
 	}
 	if len(c.listeners()) > 1 && f.proved {
 		out.What += " (" + strings.Join(f.services, ", ") + ")"
@@ -53,9 +55,6 @@ func (f *found) finding(c *postfixConfig) Finding {
 }
 
 func (f *found) rule() string {
-	if f.kind != "early" {
-		return f.kind
-	}
 	return f.stage.rules[f.stage.at].text()
 }
 
