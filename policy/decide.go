@@ -155,3 +155,9 @@ func (p *Policy) Unknown(to mail.ForwardPath) *Refusal {
 	r.Rule = "mailbox"
 	return r
 }
+
+// Ours reports whether mail for a domain stays here: it is one of the
+// domains, or the name of this host.
+func (p *Policy) Ours(d mail.Domain) bool {
+	return p.domains[d.ASCII()] != nil || d.Equal(p.source.Hostname)
+}

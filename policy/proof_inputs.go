@@ -204,3 +204,6 @@ func (v *prover) add(path, kind string) {
 	}
 	v.recipients = append(v.recipients, kinded{to, kind})
 }
+
+// Foreign returns a domain that is not ours and belongs to nobody (RFC 2606).
+func (p *Policy) Foreign() mail.Domain { return (&prover{p: p}).foreign()[0] }

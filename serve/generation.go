@@ -1,0 +1,98 @@
+package serve
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+
+	"postern/guard"
+	"postern/internal/problem"
+	"postern/mail"
+	"postern/policy"
+	"postern/smtp"
+)
+
+// A generation is one configuration in force: what a reload replaces as a whole.
+type generation struct {
+	settings Settings
+	policy   *policy.Policy
+	proof    *policy.Proof
+	tls      *certificates
+	audited  *Audited
+	warnings []*problem.Problem
+}
+
+// NotClosedError is returned for a configuration under which a stranger's mail
+// would pass. It never comes into force.
+type NotClosedError struct{ Found []error }
+
+func (e *NotClosedError) Error() string { return errors.Join(e.Found...).Error() }
+
+// prove compiles a configuration and tries every class of input.
+func prove(s Settings, users []policy.User, around policy.Surroundings) (*generation, error) {
+	g := &generation{settings: s}
+	source := s.Policy
+	source.Around = around
+	source.Users = merge(source.Users, users)
+	p, err := policy.Compile(source)
+	fatal, warnings := problem.Split(err)
+	if fatal != nil {
+		return nil, fatal
+	}
+	g.policy, g.warnings = p, problem.All(warnings)
+	g.proof = p.Prove()
+	if !g.proof.Closed() {
+		e := &NotClosedError{}
+		for _, c := range g.proof.Counterexamples {
+			e.Found = append(e.Found, c)
+		}
+		return nil, e
+	}
+	return g, nil
+}
+
+// merge adds the users of the store to those of the configuration. Where both
+// name one, what the configuration lets it send as counts.
+func merge(written, stored []policy.User) []policy.User {
+	all := slices.Clone(written)
+	for _, u := range stored {
+		if !slices.ContainsFunc(written, func(w policy.User) bool { return w.Name == u.Name }) {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
+// server makes the engine of one listener.
+func (g *generation) server(l Listener, s *guard.SMTP) *smtp.Server {
+	server := &smtp.Server{Name: g.settings.Policy.Hostname.ASCII(), Handler: s, Limits: g.settings.Engine, Implicit: l.Role == policy.Submissions}
+	server.TLS = g.tlsConfig(l)
+	switch l.Role {
+	case policy.MX:
+		// RFC 3461 section 5.2: a notice of success to whoever asks for it goes to
+		// a forged address as well.
+		server.Without = []string{"DSN"}
+	case policy.Submission, policy.Submissions, policy.Trusted:
+		if server.Limits.Recipients == 0 {
+			server.Limits.Recipients = 1000
+		}
+	}
+	return server
+}
+
+func (g *generation) tlsConfig(l Listener) *tls.Config {
+	if g.tls == nil {
+		return nil
+	}
+	return g.tls.config(l.Role == policy.Submission || l.Role == policy.Submissions)
+}
+
+// hop returns where the mailboxes of a domain are.
+func (g *generation) hop(d mail.Domain) (NextHop, error) {
+	h, ok := g.settings.Hops[d.ASCII()]
+	if !ok {
+		return NextHop{}, fmt.Errorf("%s has no next hop", d)
+	}
+	return h, nil
+}
