@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"postern/guard"
 	"postern/internal/problem"
@@ -19,7 +20,7 @@ type generation struct {
 	policy   *policy.Policy
 	proof    *policy.Proof
 	tls      *certificates
-	audited  *Audited
+	audited  atomic.Pointer[Audited]
 	warnings []*problem.Problem
 }
 

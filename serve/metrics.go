@@ -1,0 +1,184 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"postern/guard"
+	"postern/internal/queue"
+)
+
+// metrics are the relay's counters. No address, user or domain is a label: a
+// metric must not tell what mail is private about, nor grow with strangers.
+type metrics struct {
+	registry       *prometheus.Registry
+	sessions       *prometheus.CounterVec
+	refused        *prometheus.CounterVec
+	grants         *prometheus.CounterVec
+	logins         *prometheus.CounterVec
+	messages       *prometheus.CounterVec
+	bytes          *prometheus.CounterVec
+	commit         prometheus.Histogram
+	auditClosed    prometheus.Gauge
+	auditAt        prometheus.Gauge
+	strangerGrants prometheus.Counter
+	reloads        *prometheus.CounterVec
+	listeners      prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_" + name, Help: help}, labels)
+		m.registry.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_" + name, Help: help})
+		m.registry.MustRegister(g)
+		return g
+	}
+	m.sessions = counter("sessions_total", "Sessions, by listener and how they ended.", "listener", "result")
+	m.refused = counter("refused_total", "Refusals, by reason.", "reason")
+	m.grants = counter("grants_total", "Recipients of stored messages, by reason of their grant.", "reason")
+	m.logins = counter("logins_total", "Logins, by result.", "result")
+	m.messages = counter("messages_total", "Messages that came to their end of data with a recipient, by result.", "result")
+	m.bytes = counter("bytes_total", "Octets of messages.", "direction", "door")
+	m.reloads = counter("reloads_total", "Reloads of the configuration, by result.", "result")
+	m.auditClosed = gauge("audit_closed", "1 while the last self-audit found the relay closed.")
+	m.auditAt = gauge("audit_timestamp_seconds", "When the last self-audit began.")
+	m.listeners = gauge("listeners", "Listeners in force.")
+	m.commit = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "postern_commit_seconds", Help: "From the end of a message to its being on disk.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30},
+	})
+	m.strangerGrants = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_stranger_grants_total", Help: "Strangers' messages relayed to others: 0 for ever."})
+	m.registry.MustRegister(m.commit, m.strangerGrants)
+	return m
+}
+
+// note counts what the guard saw.
+func (m *metrics) note(e guard.Event) {
+	switch e.Kind {
+	case guard.Refused:
+		m.refused.WithLabelValues(e.Cause).Inc()
+	case guard.Accepted:
+		m.messages.WithLabelValues("stored").Inc()
+		m.bytes.WithLabelValues("in", "smtp").Add(float64(e.Size))
+		m.commit.Observe(e.Took.Seconds())
+		for _, g := range e.Grants {
+			m.grants.WithLabelValues(g.Reason().String()).Inc()
+		}
+	case guard.NotStored:
+		m.messages.WithLabelValues("not_stored").Inc()
+	case guard.OverBudget:
+		m.messages.WithLabelValues("held").Inc()
+	case guard.LoggedIn:
+		m.logins.WithLabelValues("ok").Inc()
+	case guard.LoginFailed:
+		m.logins.WithLabelValues("refused").Inc()
+	case guard.Closed:
+		result := "quit"
+		if e.Err != nil {
+			result = "ended"
+		}
+		m.sessions.WithLabelValues(e.Listener, result).Inc()
+	case guard.Connected, guard.Withdrawn:
+	}
+}
+
+func (m *metrics) audited(a *Audited) {
+	m.auditAt.Set(float64(a.At.Unix()))
+	m.auditClosed.Set(0)
+	if a.Closed() {
+		m.auditClosed.Set(1)
+	}
+}
+
+func (m *metrics) generation(g *generation) { m.listeners.Set(float64(len(g.settings.Listeners))) }
+
+func (m *metrics) reloaded(err error) {
+	result := "ok"
+	if err != nil {
+		result = "refused"
+	}
+	m.reloads.WithLabelValues(result).Inc()
+}
+
+// queueCollector asks the queue when it is asked.
+type queueCollector struct {
+	desk             queue.Desk
+	messages, oldest *prometheus.Desc
+}
+
+func newQueueCollector(d queue.Desk) *queueCollector {
+	return &queueCollector{
+		desk:     d,
+		messages: prometheus.NewDesc("postern_queue_messages", "Messages in the queue, by state.", []string{"state"}, nil),
+		oldest:   prometheus.NewDesc("postern_queue_oldest_seconds", "Age of the oldest message in the queue.", nil, nil),
+	}
+}
+
+// Describe names the metrics of the queue.
+func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.messages; ch <- c.oldest }
+
+// Collect asks the queue for its numbers.
+func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
+	stats, err := c.desk.Stats(context.Background())
+	if err != nil {
+		return
+	}
+	for _, state := range queue.States() {
+		ch <- prometheus.MustNewConstMetric(c.messages, prometheus.GaugeValue, float64(stats.Messages[state]), state.String())
+	}
+	age := 0.0
+	if !stats.Oldest.IsZero() {
+		age = max(0, time.Since(stats.Oldest).Seconds())
+	}
+	ch <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, age)
+}
+
+// serveMetrics serves /metrics and /healthz until ctx ends, where the
+// configuration wants it.
+func (r *Relay) serveMetrics(ctx context.Context) error {
+	at := r.current.Load().settings.Metrics
+	if !at.IsValid() {
+		return nil
+	}
+	r.metrics.registry.MustRegister(newQueueCollector(r.queue))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := r.queue.Room(0); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return fmt.Errorf("metrics: %w; choose another address", err)
+	}
+	return serveHTTP(ctx, l, mux)
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	defer context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = server.Shutdown(last) // what does not end by then is cut off
+	})()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

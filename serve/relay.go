@@ -1,0 +1,273 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/guard"
+	"postern/internal/attr"
+	"postern/internal/identity"
+	"postern/internal/problem"
+	"postern/internal/queue"
+	"postern/internal/state"
+	"postern/policy"
+)
+
+// Options are what a relay is made of.
+type Options struct {
+	State *state.Folder            // held by the caller, who closes it after Run
+	Load  func() (Settings, error) // reads the configuration; asked at start and at each reload
+	Log   *slog.Logger
+}
+
+// A Relay is `postern serve`. New proves and audits it, Run serves.
+type Relay struct {
+	o        Options
+	users    *identity.Store
+	login    *identity.Login
+	queue    queue.Queue
+	runQueue func(context.Context) error
+	guard    guard.State
+	metrics  *metrics
+	wall     *wall
+	sockets  *sockets
+	current  atomic.Pointer[generation]
+
+	mu      sync.Mutex      // one reload at a time
+	serving *serving        // the listeners of the generation in force; nil before Run
+	root    context.Context //nolint:containedctx // that of Run: listeners outlive the reload that starts them
+	first   string          // the password of the user that was made at the first start
+
+	draining sync.WaitGroup // listeners of generations that were replaced
+}
+
+// FirstUser is the user that a relay without configuration has.
+const FirstUser = "postern"
+
+// New opens the state, makes the configuration a generation that is proved
+// and audited, and binds its sockets. Nothing is served before Run.
+func New(ctx context.Context, o Options) (*Relay, error) {
+	r := &Relay{o: o, metrics: newMetrics()}
+	settings, err := o.Load()
+	if err != nil {
+		return nil, err
+	}
+	if r.users, err = identity.Open(o.State.Path); err != nil {
+		return nil, err
+	}
+	if settings.Local {
+		if err := r.firstUser(); err != nil {
+			return nil, err
+		}
+	}
+	g, err := r.build(ctx, settings)
+	if err != nil {
+		return nil, err
+	}
+	r.login = identity.NewLogin(identity.Options{Store: r.users, ClientCAs: g.tls.clients})
+	if r.wall, err = openWall(o.State.Join("wall.json")); err != nil {
+		return nil, err
+	}
+	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, r.complain); err != nil {
+		return nil, err
+	}
+	if r.sockets, err = bind(settings.Listeners, nil); err != nil {
+		return nil, errors.Join(err, r.queue.Close())
+	}
+	r.put(g)
+	return r, nil
+}
+
+// firstUser makes the one user of a relay that nobody has configured.
+func (r *Relay) firstUser() error {
+	if len(r.users.List()) > 0 {
+		return nil
+	}
+	password := identity.Generate()
+	err := r.users.Add(identity.NewUser{Name: FirstUser, Password: password, MaySendAs: []string{"*"}})
+	r.first = string(password)
+	return err
+}
+
+// build makes a generation: compiled, proved, audited.
+func (r *Relay) build(ctx context.Context, s Settings) (*generation, error) {
+	stored, disabled := storedUsers(r.users)
+	s.Policy.Users = without(s.Policy.Users, disabled)
+	g, err := prove(s, stored, surroundings(r.complain))
+	if err != nil {
+		return nil, err
+	}
+	if s.TLS.File == "" {
+		if s.TLS, err = selfSigned(r.o.State, s.Policy.Hostname.ASCII()); err != nil {
+			return nil, fmt.Errorf("make a certificate: %w", err)
+		}
+	}
+	if g.tls, err = loadCertificates(s.TLS, s.ClientCAs); err != nil {
+		return nil, err
+	}
+	if err := r.selfAudit(ctx, g); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// selfAudit audits a generation and refuses one that is not closed.
+func (r *Relay) selfAudit(ctx context.Context, g *generation) error {
+	a, err := g.audit(ctx)
+	if err != nil {
+		return err
+	}
+	r.metrics.audited(a)
+	if !a.Closed() {
+		e := &NotClosedError{}
+		for _, b := range a.Breaches {
+			e.Found = append(e.Found, b)
+		}
+		return e
+	}
+	g.audited.Store(a)
+	return nil
+}
+
+// put makes a generation the one in force.
+func (r *Relay) put(g *generation) {
+	r.current.Store(g)
+	r.metrics.generation(g)
+}
+
+// Run serves until ctx ends, lets messages that are under way come to their
+// end, and closes the queue.
+func (r *Relay) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.root = ctx
+	control, err := r.listenControl()
+	if err != nil {
+		return errors.Join(err, r.sockets.close(), r.queue.Close())
+	}
+	var g sync.WaitGroup
+	var failed error
+	var once sync.Once
+	start := func(name string, run func(context.Context) error) {
+		g.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				once.Do(func() { failed = fmt.Errorf("%s: %w", name, err) })
+				cancel()
+			}
+		})
+	}
+	r.mu.Lock()
+	r.serve(r.current.Load())
+	r.mu.Unlock()
+	start("users", func(ctx context.Context) error { return r.users.Run(ctx, r.complain) })
+	start("queue", r.runQueue)
+	start("control", func(ctx context.Context) error { return r.serveControl(ctx, control) })
+	start("watch", r.watch)
+	start("metrics", r.serveMetrics)
+	<-ctx.Done()
+	r.mu.Lock()
+	last := r.serving
+	r.mu.Unlock()
+	last.stop()
+	r.draining.Wait()
+	g.Wait()
+	return errors.Join(failed, r.sockets.close(), r.wall.save(time.Now()), r.queue.Close())
+}
+
+// Reload puts the configuration in force as it is written now. When it is
+// refused, the old one stays in force and the error says why.
+func (r *Relay) Reload(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	settings, err := r.o.Load()
+	if err == nil {
+		err = r.users.Reload()
+	}
+	if err == nil {
+		err = r.replace(ctx, settings)
+	}
+	r.metrics.reloaded(err)
+	if err != nil {
+		r.o.Log.LogAttrs(ctx, slog.LevelError, "reload refused; the running policy stays in force", attr.Err(err))
+		return err
+	}
+	r.guard.Witness.Restore() // the operator has looked
+	r.o.Log.LogAttrs(ctx, slog.LevelInfo, "reloaded", slog.String("policy", r.current.Load().policy.Hash()))
+	return nil
+}
+
+// replace makes a new generation and swaps it for the old one. Until the swap
+// nothing has changed.
+func (r *Relay) replace(ctx context.Context, s Settings) error {
+	g, err := r.build(ctx, s)
+	if err != nil {
+		return err
+	}
+	fresh, err := bind(s.Listeners, r.sockets)
+	if err != nil {
+		return err
+	}
+	old, closing := r.serving, r.sockets
+	r.sockets = fresh
+	r.put(g)
+	if old == nil { // not yet running
+		return closing.closeExcept(fresh)
+	}
+	r.serve(g)
+	r.draining.Go(old.stop) // sessions in progress end in their own time
+	return errors.Join(closing.closeExcept(fresh), r.recheck(ctx))
+}
+
+// Status is what a relay says of itself.
+type Status struct {
+	Policy    string             `json:"policy"`
+	File      string             `json:"file,omitempty"`
+	Listeners []ListenerStatus   `json:"listeners"`
+	Audited   *Audited           `json:"audited"`
+	Proof     string             `json:"proof"`
+	Wall      Wall               `json:"wall"`
+	Hold      string             `json:"hold,omitempty"`
+	State     string             `json:"state"`
+	Suspended map[string]string  `json:"suspended,omitempty"`
+	Warnings  []*problem.Problem `json:"warnings,omitempty"`
+	First     string             `json:"-"` // the password of the first user, once
+}
+
+// A ListenerStatus is one way in and where it is.
+type ListenerStatus struct {
+	Name  string   `json:"name"`
+	Role  string   `json:"role"`
+	Addrs []string `json:"addresses"`
+}
+
+// Status returns what the relay is now.
+func (r *Relay) Status() Status {
+	g := r.current.Load()
+	s := Status{
+		Policy: g.policy.Hash(), File: g.settings.File, Audited: g.audited.Load(), Proof: g.proof.Summary(), Wall: r.wall.now(time.Now()),
+		Hold: g.settings.Hold, State: r.o.State.Path, Warnings: g.warnings, First: r.first, Suspended: map[string]string{},
+	}
+	for _, l := range g.settings.Listeners {
+		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name, Role: l.Role.String(), Addrs: r.sockets.addrs(l.Name)})
+	}
+	for _, t := range g.settings.Policy.Trusted {
+		if why := r.guard.Witness.Suspended(t.Name); why != "" {
+			s.Suspended[t.Name] = why
+		}
+	}
+	return s
+}
+
+// Proof returns the proof of the policy in force.
+func (r *Relay) Proof() *policy.Proof { return r.current.Load().proof }
+
+func (r *Relay) complain(err error) {
+	if err != nil {
+		r.o.Log.LogAttrs(context.Background(), slog.LevelError, "trouble", attr.Err(err))
+	}
+}

@@ -1,0 +1,89 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"slices"
+	"strings"
+
+	"postern/guard"
+	"postern/internal/identity"
+	"postern/internal/machine"
+	"postern/policy"
+)
+
+// storedUsers returns the users and tokens of the store as the policy wants
+// them, and the names of those who are disabled. A right that the policy
+// cannot read is none: the command line has checked them.
+func storedUsers(store *identity.Store) (users []policy.User, disabled []string) {
+	for _, u := range store.List() {
+		if u.Disabled {
+			disabled = append(disabled, u.Name)
+			continue
+		}
+		users = append(users, policy.User{Name: u.Name, MaySendAs: senders(u.MaySendAs)})
+		for _, t := range u.Tokens {
+			name := u.Name + "/" + t.Name
+			if account, ok := store.Lookup(name); ok {
+				users = append(users, policy.User{Name: name, MaySendAs: senders(account.MaySendAs)})
+			}
+		}
+	}
+	return users, disabled
+}
+
+func senders(words []string) []policy.Senders {
+	var list []policy.Senders
+	for _, w := range words {
+		if s, err := policy.ParseSenders(w); err == nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func without(users []policy.User, names []string) []policy.User {
+	return slices.DeleteFunc(slices.Clone(users), func(u policy.User) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, u.Name) })
+	})
+}
+
+// rates are the budgets of tokens that have one of their own.
+func rates(store *identity.Store, written map[string]guard.Rate) map[string]guard.Rate {
+	all := map[string]guard.Rate{}
+	for name, r := range written {
+		all[name] = r
+	}
+	for _, u := range store.List() {
+		for _, t := range u.Tokens {
+			if r, err := guard.ParseRate(t.Rate); err == nil {
+				all[u.Name+"/"+t.Name] = r
+			}
+		}
+	}
+	return all
+}
+
+// surroundings reads what the machine knows of itself. What cannot be read is
+// reported: the policy then knows of no gateway.
+func surroundings(report func(error)) policy.Surroundings {
+	facts, err := machine.Here()
+	report(err)
+	around := policy.Surroundings{Gateways: facts.Gateways, Bridges: facts.Bridges()}
+	for _, a := range facts.Roads() {
+		if !slices.Contains(around.Gateways, a) && !slices.Contains(around.Bridges, a) {
+			around.Own = append(around.Own, a)
+		}
+	}
+	return around
+}
+
+// logins is the store as the guard knows it.
+type logins struct{ of *identity.Login }
+
+func (l logins) Mechanisms(state *tls.ConnectionState) []string { return l.of.Mechanisms(state) }
+
+func (l logins) Login(ctx context.Context, c guard.LoginClient, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) guard.LoginResult {
+	r := l.of.Authenticate(ctx, identity.Client{Addr: c.Addr, TLS: c.TLS}, mechanism, initial, challenge)
+	return guard.LoginResult{Identity: r.Identity, Reply: r.Reply, Wait: r.Delay, Why: r.Reason}
+}

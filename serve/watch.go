@@ -1,0 +1,142 @@
+package serve
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"postern/internal/attr"
+	"postern/internal/queue"
+	"postern/policy"
+)
+
+// How often the relay looks at what may have changed without a reload.
+const (
+	lookAtUsers = 2 * time.Second // a user that was disabled sends no more
+	lookAround  = time.Minute     // certificates, gateways, the wall
+)
+
+// watch looks after what changes by itself until ctx ends.
+func (r *Relay) watch(ctx context.Context) error {
+	users, around := time.NewTicker(lookAtUsers), time.NewTicker(lookAround)
+	defer users.Stop()
+	defer around.Stop()
+	every := r.current.Load().settings.Audit.Every
+	if every <= 0 {
+		every = 6 * time.Hour
+	}
+	audits := time.NewTicker(every)
+	defer audits.Stop()
+	r.complain(r.recheck(ctx))
+	seen := r.fingerprint()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-users.C:
+			if now := r.fingerprint(); now != seen {
+				seen = now
+				r.complain(r.usersChanged(ctx))
+			}
+		case <-around.C:
+			r.lookAround(ctx)
+		case <-audits.C:
+			r.auditAgain(ctx)
+		}
+	}
+}
+
+// fingerprint tells two states of the users apart.
+func (r *Relay) fingerprint() [32]byte {
+	users, disabled := storedUsers(r.users)
+	return sha256.Sum256(fmt.Appendf(nil, "%v %v", users, disabled))
+}
+
+// usersChanged puts the users of the store in force, with the configuration
+// as it is: it was not asked to reload that.
+func (r *Relay) usersChanged(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	settings := r.current.Load().settings
+	g, err := r.build(ctx, settings)
+	if err != nil {
+		return fmt.Errorf("the users were changed and the policy is refused with them; the old one stays in force: %w", err)
+	}
+	r.put(g)
+	return r.recheck(ctx)
+}
+
+func (r *Relay) lookAround(ctx context.Context) {
+	g := r.current.Load()
+	if renewed, err := g.tls.refresh(); renewed {
+		r.o.Log.LogAttrs(ctx, slog.LevelInfo, "certificate read anew", slog.Time("expires", g.tls.leaf().NotAfter))
+	} else {
+		r.complain(err)
+	}
+	if left := time.Until(g.tls.leaf().NotAfter); left < 14*24*time.Hour {
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "the certificate expires soon", slog.Time("expires", g.tls.leaf().NotAfter))
+	}
+	for _, n := range g.policy.OnTheRoad(surroundings(r.complain)) {
+		client := g.policy.TrustedBy(n.Prefix.Addr())
+		if r.guard.Witness.Withdraw(client, fmt.Sprintf("%s now holds a gateway or a bridge of this machine", n.Prefix)) {
+			r.o.Log.LogAttrs(ctx, slog.LevelError, "trust withdrawn: a trusted network now holds a gateway or a bridge of this machine; reload when it is right again",
+				attr.Identity(client), attr.At(n.At))
+		}
+	}
+	r.complain(r.wall.save(time.Now()))
+}
+
+// auditAgain audits the generation in force. One that is found open, which the
+// proof says cannot be, ends the relay's listening: closed is what it promises.
+func (r *Relay) auditAgain(ctx context.Context) {
+	g := r.current.Load()
+	err := r.selfAudit(ctx, g)
+	if err == nil {
+		r.o.Log.LogAttrs(ctx, slog.LevelInfo, "self-audit: closed", attr.Took(g.audited.Load().Took))
+		return
+	}
+	r.o.Log.LogAttrs(ctx, slog.LevelError, "self-audit failed", attr.Err(err))
+}
+
+// recheck decides again on what waits in the queue: whose grant was lost is
+// held for the operator, not sent.
+func (r *Relay) recheck(ctx context.Context) error {
+	p := r.current.Load().policy
+	for after := ""; ; {
+		list, next, err := r.queue.List(ctx, queue.Filter{}, queue.Page{After: after, Max: 1000})
+		if err != nil {
+			return fmt.Errorf("decide again on the queue: %w", err)
+		}
+		for i := range list {
+			if list[i].Hold != "" {
+				continue
+			}
+			if why := lost(p, &list[i]); why != "" {
+				if _, err := r.queue.Hold(ctx, why, list[i].ID); err != nil {
+					return fmt.Errorf("hold %s: %w", list[i].ID, err)
+				}
+				r.o.Log.LogAttrs(ctx, slog.LevelWarn, "held: its grant was lost", attr.Message(list[i].ID), slog.String("why", why))
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		after = next
+	}
+}
+
+// lost says which grant of a message no longer holds, or "".
+func lost(p *policy.Policy, m *queue.Message) string {
+	for _, to := range m.To {
+		_, refusal, err := p.Renew(to.Grant)
+		switch {
+		case err != nil:
+			return fmt.Sprintf("the record of its grant for %s cannot be read: %v", to.Grant.To, err)
+		case refusal != nil:
+			return fmt.Sprintf("its grant for %s (%s %s, %s) was withdrawn: %s", to.Grant.To, to.Grant.Reason, to.Grant.Who, to.Grant.Origin, refusal.Cause)
+		}
+	}
+	return ""
+}
