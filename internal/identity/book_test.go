@@ -37,7 +37,7 @@ func TestReadBook(t *testing.T) {
 		{"empty file", text, "", "users.json:1: not a list of users"},
 		{"another file", text, `{"name":"x"}`, "users.json:1: not a list of users"},
 		{"a later version", `"postern_users": 1`, `"postern_users": 2`, "users.json:1: version 2"},
-		{"an unknown word", `"disabled":true`, `"disabeld":true`, `users.json:3: not a user: unknown field "disabeld"`},
+		{"an unknown word", `"disabled":true`, `"switched_off":true`, `users.json:3: not a user: unknown field "switched_off"`},
 		{"a wrong type", `"disabled":true`, `"disabled":"yes"`, "users.json:3: not a user: the field disabled has the wrong type"},
 		{"a brace too few", `"certificate":true,`, `"certificate":true`, "users.json:4: not a user"},
 		{"a damaged verifier", "$2y$05$", "$2y$05", `users.json:3: user "bert": password`},

@@ -66,7 +66,7 @@ func replaceFile(path string, data []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, adopt(f, dir), f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
@@ -85,6 +85,23 @@ func replaceFile(path string, data []byte) error {
 	return nil
 }
 
+// adopt gives a file that root made to whom the folder belongs: the relay, which
+// is not root, has to read what the command line wrote.
+func adopt(f *os.File, dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return f.Chown(int(owner.Uid), int(owner.Gid))
+}
+
 // lock waits until nobody else changes the users, in this process or another.
 // The lock ends with the process that holds it.
 func lock(dir string) (unlock func(), err error) {
@@ -92,6 +109,10 @@ func lock(dir string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the users: %w", err)
+	}
+	if err = adopt(f, dir); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	for {
 		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX); !errors.Is(err, syscall.EINTR) {

@@ -28,7 +28,7 @@ func Generate() Secret {
 
 // pick returns a number below n, each as likely as any.
 func pick(n int) int {
-	top := uint32(n) //nolint:gosec // the length of a list
+	top := uint32(n)
 	var b [4]byte
 	for limit := -top % top; ; { // 2^32 mod n: numbers below it would be likelier
 		_, _ = rand.Read(b[:])

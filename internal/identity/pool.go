@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// ErrBusy says that no password could be checked in time. The client may try
+// errBusy says that no password could be checked in time. The client may try
 // again: 454 4.7.0 (RFC 4954 section 6).
-var ErrBusy = errors.New("too many passwords are being checked")
+var errBusy = errors.New("too many passwords are being checked")
 
 // A Pool bounds how many passwords are hashed at once, and how many wait for
 // it: hashing is made to be dear, and strangers decide how often it happens.
@@ -35,21 +35,21 @@ func NewPool(atOnce, waiting int, wait time.Duration) *Pool {
 	return &Pool{places: make(chan struct{}, atOnce+waiting), slots: make(chan struct{}, atOnce), wait: wait}
 }
 
-// do runs f in a slot, or returns ErrBusy without running it.
+// do runs f in a slot, or returns errBusy without running it.
 func (p *Pool) do(ctx context.Context, f func()) error {
 	select {
 	case p.places <- struct{}{}:
 		defer func() { <-p.places }()
 	default:
-		return ErrBusy
+		return errBusy
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.wait, ErrBusy)
+	ctx, cancel := context.WithTimeoutCause(ctx, p.wait, errBusy)
 	defer cancel()
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
-		return errors.Join(ErrBusy, context.Cause(ctx))
+		return errors.Join(errBusy, context.Cause(ctx))
 	}
 	f()
 	return nil

@@ -58,16 +58,16 @@ func TestGeneratedPasswordsAreTaken(t *testing.T) {
 			t.Errorf("words.txt holds %q, which is common, not 3 to 8 letters, or not in small letters", w)
 		}
 	}
-	seen := map[Secret]bool{}
+	seen := map[string]bool{}
 	for range 1000 {
 		p := Generate()
 		if err := CheckPassword(p); err != nil {
 			t.Errorf("%s: %v", string(p), err)
 		}
-		if seen[p] {
+		if seen[string(p)] {
 			t.Errorf("%s twice in a thousand", string(p))
 		}
-		seen[p] = true
+		seen[string(p)] = true
 	}
 }
 

@@ -252,7 +252,7 @@ func (l *Login) password(ctx context.Context, a *attempt, name, password, how st
 		return refused(a, quote(name)+": a name or a password that is empty, or too long")
 	}
 	acc, t := l.find(a.client, name)
-	deadline, cancel := context.WithTimeoutCause(ctx, l.pool.wait, ErrBusy)
+	deadline, cancel := context.WithTimeoutCause(ctx, l.pool.wait, errBusy)
 	defer cancel()
 	g, wait, err := l.guesses.begin(deadline, t)
 	switch {

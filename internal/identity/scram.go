@@ -109,7 +109,7 @@ func (l *Login) exchange(ctx context.Context, a *attempt, how string) Result {
 // before has learned nothing, and holds no place that others wait for.
 func (l *Login) prove(ctx context.Context, a *attempt, c *scram.ServerConversation, acc *account, t try, proof []byte, how string) Result {
 	a.began = time.Now() // the client's own time is not part of the delay
-	deadline, cancel := context.WithTimeoutCause(ctx, l.pool.wait, ErrBusy)
+	deadline, cancel := context.WithTimeoutCause(ctx, l.pool.wait, errBusy)
 	defer cancel()
 	g, wait, err := l.guesses.begin(deadline, t)
 	switch {

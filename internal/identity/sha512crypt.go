@@ -123,10 +123,10 @@ func (c *sha512Crypt) decode(s string) bool {
 			return false
 		}
 		g := cryptGroup(i)
-		c.hash[g[0]], c.hash[g[1]], c.hash[g[2]] = byte(w>>16), byte(w>>8), byte(w) //nolint:gosec // octet by octet
+		c.hash[g[0]], c.hash[g[1]], c.hash[g[2]] = byte(w>>16), byte(w>>8), byte(w)
 	}
 	w := take(2)
-	c.hash[63] = byte(w & 255) //nolint:gosec // masked
+	c.hash[63] = byte(w & 255)
 	return w >= 0
 }
 

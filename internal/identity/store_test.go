@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,6 +227,29 @@ func TestFilesAreTheOwners(t *testing.T) {
 	}
 	if info, err := os.Stat(s.dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
+	}
+}
+
+func TestWhatRootWritesBelongsToTheFoldersOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	s := newStore(t)
+	const uid, gid = 12345, 54321
+	if err := os.Chown(s.dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Disable("anna"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{usersFile, lockFile} {
+		info, err := os.Stat(filepath.Join(s.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sys, ok := info.Sys().(*syscall.Stat_t); !ok || sys.Uid != uid || sys.Gid != gid {
+			t.Errorf("%s belongs to %+v, and the relay cannot read it", name, sys)
+		}
 	}
 }
 
