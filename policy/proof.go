@@ -104,6 +104,9 @@ func (p *Policy) Prove() *Proof {
 	v.widths()
 	for _, l := range v.listeners {
 		for _, class := range v.proof.Classes {
+			if len(v.proof.Counterexamples) == maxCounterexamples {
+				return v.proof // refused as it is; the rest would say no more
+			}
 			for _, tls := range []bool{false, true} {
 				for _, id := range v.identities {
 					v.client(Client{Listener: l.Name, Addr: class.Witness, TLS: tls, Identity: id}, l, class)
@@ -131,6 +134,7 @@ type prover struct {
 // asking the policy.
 type kinded struct {
 	to   mail.ForwardPath
+	text string
 	kind string
 }
 
@@ -154,7 +158,7 @@ func (v *prover) world() {
 	}
 	v.recipientsOf(s)
 	for _, r := range v.recipients {
-		v.proof.Recipients = append(v.proof.Recipients, ProvedRecipient{Path: r.to.String(), Kind: r.kind})
+		v.proof.Recipients = append(v.proof.Recipients, ProvedRecipient{Path: r.text, Kind: r.kind})
 	}
 	for _, t := range s.Trusted {
 		for _, a := range t.Acknowledged {
@@ -280,16 +284,16 @@ func (v *prover) mayOpen(c Client, l ProvedListener, class ProvedClass, from mai
 	case "mx":
 		return true
 	case "submission", "submissions":
-		return c.TLS && v.lists(v.proof.Identities, c.Identity, from)
+		return c.TLS && v.listed(v.proof.Identities, c.Identity, from)
 	case "trusted":
-		return class.Trusted != "" && !c.Suspended && v.lists(v.proof.Trusted, class.Trusted, from)
+		return class.Trusted != "" && !c.Suspended && v.listed(v.proof.Trusted, class.Trusted, from)
 	}
 	return false
 }
 
-// lists reports whether somebody of that name lists the reverse-path, read
+// listed reports whether somebody of that name lists the reverse-path, read
 // from the words of the configuration.
-func (v *prover) lists(people []ProvedIdentity, name string, from mail.ReversePath) bool {
+func (v *prover) listed(people []ProvedIdentity, name string, from mail.ReversePath) bool {
 	address := from.Address().String()
 	for _, p := range people {
 		if p.Name != name {
@@ -322,7 +326,7 @@ func cutLast(s string) (before, after string, found bool) {
 // judge holds one decision against what may be.
 func (v *prover) judge(c Client, l ProvedListener, from mail.ReversePath, r kinded, g Grant, refusal *Refusal, open bool) {
 	may := open && (r.kind == "known" || r.kind == "foreign" && l.Role != "mx")
-	x := Counterexample{Client: c, From: from.String(), To: r.to.String(), At: g.origin, Reason: g.reason.String()}
+	x := Counterexample{Client: c, At: g.origin, Reason: g.reason.String()}
 	switch {
 	case g.IsZero() == (refusal == nil):
 		x.What = "neither granted nor refused, or both"
@@ -339,6 +343,7 @@ func (v *prover) judge(c Client, l ProvedListener, from mail.ReversePath, r kind
 	default:
 		return
 	}
+	x.From, x.To = from.String(), r.text
 	v.counter(x)
 }
 

@@ -197,12 +197,13 @@ func (v *prover) add(path, kind string) {
 	if err != nil {
 		return // the domain was long: with this form it makes no path
 	}
+	text := to.String()
 	for _, r := range v.recipients {
-		if r.to.String() == to.String() {
+		if r.text == text {
 			return
 		}
 	}
-	v.recipients = append(v.recipients, kinded{to, kind})
+	v.recipients = append(v.recipients, kinded{to, text, kind})
 }
 
 // Foreign returns a domain that is not ours and belongs to nobody (RFC 2606).
