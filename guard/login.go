@@ -21,7 +21,8 @@ func (v *loginSession) Mechanisms() []string {
 // Auth checks a login. A refusal comes late: guessing must be slow.
 func (v *loginSession) Auth(ctx context.Context, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) (string, mail.Reply) {
 	began := time.Now()
-	result := v.server.Login.Login(ctx, LoginClient{Addr: v.addr, TLS: v.peer.TLS}, mechanism, initial, challenge)
+	client := LoginClient{Addr: v.addr, TLS: v.peer.TLS, Shared: v.server.Shared != nil && v.server.Shared(v.addr)}
+	result := v.server.Login.Login(ctx, client, mechanism, initial, challenge)
 	if result.Reply.Code == 235 && result.Identity != "" {
 		v.note(Event{Kind: LoggedIn, Identity: result.Identity, Why: mechanism, Took: time.Since(began)})
 		return result.Identity, result.Reply

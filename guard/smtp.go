@@ -27,8 +27,9 @@ type Login interface {
 
 // A LoginClient is who tries.
 type LoginClient struct {
-	Addr netip.Addr
-	TLS  *tls.ConnectionState
+	Addr   netip.Addr
+	TLS    *tls.ConnectionState
+	Shared bool // many clients seem to come from this address
 }
 
 // A LoginResult is what came of it. Only a reply of code 235 sets the identity.
@@ -54,9 +55,10 @@ type SMTP struct {
 	Policy    func() *policy.Policy // the one in force
 	Intake    Intake
 	NewID     func() string
-	Login     Login     // nil: nobody can log in
-	Mailboxes Mailboxes // nil: what would have to be asked is put off
-	State     *State    // what listeners share
+	Login     Login                 // nil: nobody can log in
+	Mailboxes Mailboxes             // nil: what would have to be asked is put off
+	State     *State                // what listeners share
+	Shared    func(netip.Addr) bool // an address that many clients seem to come from; nil: none is
 	Limits    Limits
 	Watch     func(Event) // nil: nobody watches
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"postern/guard"
 	"postern/internal/problem"
 	"postern/internal/state"
 	"postern/mail"
@@ -20,7 +21,7 @@ func must[T any](v T, err error) T {
 // ordinary is the configuration of a small organisation.
 func ordinary() Settings {
 	at := func(n int) problem.Pos { return problem.Pos{File: "postern.hcl", Line: n, Column: 1} }
-	s := Settings{Policy: policy.Source{
+	s := Settings{Guard: guard.DefaultLimits, Policy: policy.Source{
 		Hash: "test", Hostname: must(mail.ParseDomain("mx.example.org")),
 		Listeners: []policy.Listener{
 			{Name: "mx", Role: policy.MX, At: at(1)}, {Name: "submission", Role: policy.Submission, At: at(2)},

@@ -60,3 +60,6 @@ func view(m *queue.Message) QueuedMessage {
 	}
 	return v
 }
+
+// AcceptedAt returns when the message of an id was begun; zero for no id.
+func AcceptedAt(id string) time.Time { return queue.TimeOf(id) }

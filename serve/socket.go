@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -154,7 +155,7 @@ func (r *Relay) serve(g *generation) {
 		guarded := &guard.SMTP{
 			Name: g.settings.Policy.Hostname.ASCII(), Listener: l.Name, Role: l.Role,
 			Policy: func() *policy.Policy { return r.current.Load().policy },
-			Intake: r.queue, NewID: queue.NewID, Login: logins{r.login}, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note,
+			Intake: r.queue, NewID: queue.NewID, Login: logins{r.login}, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
 		for key, bound := range r.sockets.bound {
@@ -181,4 +182,12 @@ func isOwn(g *generation) func(netip.Addr) bool {
 		own[a.WithZone("")] = true
 	}
 	return func(a netip.Addr) bool { return own[a] }
+}
+
+// isRoad reports addresses behind which many clients may be: a gateway, a bridge.
+func isRoad(g *generation) func(netip.Addr) bool {
+	around := g.policy.Source().Around
+	return func(a netip.Addr) bool {
+		return slices.Contains(around.Gateways, a) || slices.Contains(around.Bridges, a)
+	}
 }

@@ -84,6 +84,13 @@ type logins struct{ of *identity.Login }
 func (l logins) Mechanisms(state *tls.ConnectionState) []string { return l.of.Mechanisms(state) }
 
 func (l logins) Login(ctx context.Context, c guard.LoginClient, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) guard.LoginResult {
-	r := l.of.Authenticate(ctx, identity.Client{Addr: c.Addr, TLS: c.TLS}, mechanism, initial, challenge)
+	r := l.of.Authenticate(ctx, identity.Client{Addr: c.Addr, TLS: c.TLS, Shared: c.Shared}, mechanism, initial, challenge)
 	return guard.LoginResult{Identity: r.Identity, Reply: r.Reply, Wait: r.Delay, Why: r.Reason}
+}
+
+// WithStored returns the users of a configuration and those of the store, as
+// the relay puts them in force.
+func WithStored(written []policy.User, store *identity.Store) []policy.User {
+	stored, disabled := storedUsers(store)
+	return merge(without(written, disabled), stored)
 }
