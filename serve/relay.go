@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type Relay struct {
 	metrics  *metrics
 	wall     *wall
 	sockets  *sockets
+	control  net.Listener
 	current  atomic.Pointer[generation]
 
 	mu      sync.Mutex      // one reload at a time
@@ -78,6 +80,9 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 	}
 	if r.sockets, err = bind(settings.Listeners, nil); err != nil {
 		return nil, errors.Join(err, r.queue.Close())
+	}
+	if r.control, err = r.listenControl(); err != nil {
+		return nil, errors.Join(err, r.sockets.close(), r.queue.Close())
 	}
 	r.put(g)
 	return r, nil
@@ -146,10 +151,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.root = ctx
-	control, err := r.listenControl()
-	if err != nil {
-		return errors.Join(err, r.sockets.close(), r.queue.Close())
-	}
 	var g sync.WaitGroup
 	var failed error
 	var once sync.Once
@@ -166,7 +167,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	r.mu.Unlock()
 	start("users", func(ctx context.Context) error { return r.users.Run(ctx, r.complain) })
 	start("queue", r.runQueue)
-	start("control", func(ctx context.Context) error { return r.serveControl(ctx, control) })
+	start("control", func(ctx context.Context) error { return r.serveControl(ctx, r.control) })
 	start("watch", r.watch)
 	start("metrics", r.serveMetrics)
 	<-ctx.Done()

@@ -137,7 +137,10 @@ func TestRelay(t *testing.T) {
 			}
 		})
 	}
-	client := r.dial("submissions")
+	client := r.dial("submission")
+	if err := client.StartTLS(t.Context(), &tls.Config{InsecureSkipVerify: true}); err != nil {
+		t.Fatal(err)
+	}
 	if err := client.Auth(t.Context(), "anna", password); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +207,10 @@ func TestUserThatIsDisabledSendsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.waitFor("carl", true)
-	client := r.dial("submissions")
+	client := r.dial("submission")
+	if err := client.StartTLS(t.Context(), &tls.Config{InsecureSkipVerify: true}); err != nil {
+		t.Fatal(err)
+	}
 	if err := client.Auth(t.Context(), "carl", password); err != nil {
 		t.Fatal(err)
 	}
