@@ -1,0 +1,92 @@
+package pebble
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	lib "github.com/cockroachdb/pebble/v2"
+
+	"postern/internal/problem"
+)
+
+// A step brings the store from one format to the next: what it adds to the
+// batch is committed together with the new number, so that a crash leaves
+// either the old format or the new one.
+type step func(r lib.Reader, b *lib.Batch) error
+
+// formats holds the step from each format to the next, the first from 1 to 2.
+// The newest format is one more than there are steps.
+var formats []step
+
+// upgrade makes sure that the store has the newest format.
+func upgrade(db *lib.DB, dir string, steps []step) error {
+	newest := uint64(len(steps)) + 1
+	have, err := formatOf(db)
+	if err != nil {
+		return err
+	}
+	at := problem.Pos{File: dir}
+	if have == 0 {
+		empty := true
+		if err := scanAll(db, func() { empty = false }); err != nil {
+			return err
+		}
+		if !empty {
+			return problem.At(at, "there is a store, but it is not a queue", "name an empty folder, or restore a backup")
+		}
+		return setFormat(db, newest, nil)
+	}
+	if have > newest {
+		return problem.At(at, fmt.Sprintf("the queue has format %d, and this program knows only up to %d", have, newest),
+			"start the newer program that wrote it, or restore a backup made before the upgrade")
+	}
+	for ; have < newest; have++ {
+		if err := setFormat(db, have+1, steps[have-1]); err != nil {
+			return fmt.Errorf("from format %d to %d: %w", have, have+1, err)
+		}
+	}
+	return nil
+}
+
+// formatOf returns the store's format; 0: it has none.
+func formatOf(r lib.Reader) (uint64, error) {
+	v, closer, err := r.Get([]byte{formatKey})
+	if errors.Is(err, lib.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, size := binary.Uvarint(v)
+	if size != len(v) || n == 0 {
+		err = fmt.Errorf("the number of the queue's format is damaged: %x", v)
+	}
+	return n, errors.Join(err, closer.Close())
+}
+
+func setFormat(db *lib.DB, n uint64, do step) error {
+	b := db.NewBatch()
+	defer b.Close()
+	if do != nil {
+		if err := do(db, b); err != nil {
+			return err
+		}
+	}
+	if err := b.Set([]byte{formatKey}, binary.AppendUvarint(nil, n), nil); err != nil {
+		return err
+	}
+	return b.Commit(lib.Sync)
+}
+
+// scanAll calls found if there is any key at all.
+func scanAll(r lib.Reader, found func()) error {
+	it, err := r.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	if it.First() {
+		found()
+	}
+	return errors.Join(it.Error(), it.Close())
+}

@@ -1,0 +1,29 @@
+package pebble
+
+import "postern/internal/queue"
+
+// leastReserve is what stays free on any disk: room for the library's logs and
+// tables, which need it before they give room back.
+const leastReserve = 256 << 20
+
+// reserve returns how much of a disk must stay free: a tenth, or more if that
+// is little.
+func reserve(total uint64, maxSize int64) uint64 {
+	return max(total/10, leastReserve, uint64(maxSize)+uint64(maxSize)/2)
+}
+
+// Room implements queue.Intake.
+func (q *Queue) Room(size int64) error {
+	if q.o.MaxSize > 0 && size > q.o.MaxSize {
+		return queue.ErrTooLarge
+	}
+	if free, total, err := q.o.Usage(); err == nil && free < reserve(total, q.o.MaxSize)+uint64(max(size, 0)) {
+		return queue.ErrFull
+	}
+	_, done, err := q.use()
+	if err != nil {
+		return err
+	}
+	done()
+	return nil
+}

@@ -1,0 +1,227 @@
+package pebble
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	lib "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"postern/internal/problem"
+	"postern/internal/queue"
+)
+
+// The first octets of the keys.
+const (
+	formatKey  = 'f'
+	messageKey = 'm'
+	bodyKey    = 'b'
+	partKey    = 'p'
+	corruptKey = 'x'
+)
+
+func (k key) at(prefix byte) []byte { return append(append(make([]byte, 0, 21), prefix), k[:]...) }
+
+func (k key) chunk(n uint64) []byte {
+	return binary.BigEndian.AppendUint32(k.at(bodyKey), uint32(n))
+}
+
+// keyIn returns the id in a key of the store; false: there is none.
+func keyIn(b []byte) (k key, ok bool) {
+	if len(b) < 1+len(k) {
+		return k, false
+	}
+	copy(k[:], b[1:])
+	_, err := queue.ParseID(k.String())
+	return k, err == nil
+}
+
+// chunkSize is how much of a body is one value: small enough that 256 sessions
+// hold 32 MiB, large enough that 25 MiB are 200 values.
+const chunkSize = 128 << 10
+
+// A store is one opening of the library's database.
+type store struct {
+	db    *lib.DB
+	fence *fence
+}
+
+// openStore opens the database, makes it if it is not there, and brings its
+// format up to date.
+func openStore(o Options) (*store, error) {
+	s := &store{fence: newFence(o.FS)}
+	if err := s.fence.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := syncFolder(s.fence, s.fence.PathDir(o.Dir)); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.db, err = lib.Open(o.Dir, s.options(o)); err != nil {
+		return nil, err
+	}
+	if err := upgrade(s.db, o.Dir, formats); err != nil {
+		return nil, errors.Join(err, s.db.Close())
+	}
+	s.fence.raise()
+	return s, nil
+}
+
+// syncFolder makes the names in a folder stable. The folder above one that was
+// just made must be synced too, or the whole may be gone after a power loss.
+func syncFolder(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (s *store) options(o Options) *lib.Options {
+	lo := &lib.Options{
+		FS:                 s.fence,
+		Logger:             &logger{s.fence, o.Report},
+		FormatMajorVersion: lib.FormatValueSeparation,
+		// 64 MiB hold what comes in some seconds at full speed. Most of it is
+		// delivered and deleted by then, and never becomes a table.
+		MemTableSize:                64 << 20,
+		MemTableStopWritesThreshold: 4,
+		CacheSize:                   32 << 20,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		EventListener: &lib.EventListener{
+			BackgroundError: func(err error) {
+				if !s.fence.down() {
+					o.Report(fmt.Errorf("queue store: %w", err))
+				}
+			},
+			DataCorruption: func(info lib.DataCorruptionInfo) {
+				o.Report(problem.At(problem.Pos{File: info.Path}, "a file of the queue is damaged: "+info.Details.Error(),
+					"make a backup with what can still be read, and look at the disk"))
+			},
+		},
+	}
+	// Bodies lie beside the tables, so that compactions of the records and
+	// scans over them do not move or read them.
+	lo.Experimental.ValueSeparationPolicy = func() lib.ValueSeparationPolicy {
+		return lib.ValueSeparationPolicy{
+			Enabled: true, MinimumSize: 2 << 10, MaxBlobReferenceDepth: 10,
+			RewriteMinimumAge: 5 * time.Minute, TargetGarbageRatio: 0.3,
+		}
+	}
+	return lo
+}
+
+// commit writes a batch, and with sync returns only when it is on stable
+// storage. An error says that nobody knows whether it is there.
+func (s *store) commit(b *lib.Batch, sync bool) error {
+	how := lib.NoSync
+	if sync {
+		how = lib.Sync
+	}
+	err := b.Commit(how)
+	if why := s.fence.reason(); why != nil {
+		return broken(why)
+	}
+	if err != nil {
+		return broken(err)
+	}
+	return b.Close()
+}
+
+// get returns the value of a key; false: it is not there.
+func (s *store) get(k []byte) (value []byte, ok bool, err error) {
+	v, closer, err := s.db.Get(k)
+	if errors.Is(err, lib.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, broken(err)
+	}
+	value = append([]byte(nil), v...)
+	return value, true, closer.Close()
+}
+
+// record reads the record of a message: queue.ErrNoSuchID, or an error of
+// errRecord if it cannot be one.
+func (s *store) record(k key) (record, error) {
+	v, ok, err := s.get(k.at(messageKey))
+	if err != nil {
+		return record{}, err
+	}
+	if !ok {
+		return record{}, queue.ErrNoSuchID
+	}
+	r, err := parseRecord(v)
+	if err == nil && r.ID != k.String() {
+		err = fmt.Errorf("%w: it names itself %s", errRecord, r.ID)
+	}
+	return r, err
+}
+
+// scan calls do for each key with a prefix, from the given key on. The key and
+// the value are good until do returns.
+func scan(r lib.Reader, prefix byte, from []byte, do func(k, v []byte) (more bool, err error)) (err error) {
+	if from == nil {
+		from = []byte{prefix}
+	}
+	it, err := r.NewIter(&lib.IterOptions{LowerBound: from, UpperBound: []byte{prefix + 1}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if more, err := do(it.Key(), v); err != nil || !more {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// erase adds to b the removal of a message with its body.
+func erase(b *lib.Batch, r *record) error {
+	k := keyOf(r.ID)
+	err := b.Delete(k.at(messageKey), nil)
+	for n := range r.chunks {
+		size := min(r.Size-int64(n)*chunkSize, chunkSize)
+		err = errors.Join(err, b.DeleteSized(k.chunk(n), uint32(max(size, 0)), nil))
+	}
+	return err
+}
+
+// eraseBody adds to b the removal of all of a body, and of the mark that it was
+// being written, when no record says how long it is.
+func eraseBody(b *lib.Batch, k key) error {
+	end := append(k.at(bodyKey), 0xff, 0xff, 0xff, 0xff, 0xff)
+	return errors.Join(b.DeleteRange(k.chunk(0), end, nil), b.Delete(k.at(partKey), nil))
+}
+
+// broken makes an error of the store one that a client can be told.
+func broken(why error) error { return fmt.Errorf("%w: %w", queue.ErrBroken, why) }
+
+// A logger stands where the library would end the process.
+type logger struct {
+	fence  *fence
+	report func(error)
+}
+
+func (*logger) Infof(string, ...any) {}
+
+func (l *logger) Errorf(format string, args ...any) {
+	l.report(fmt.Errorf("queue store: "+format, args...))
+}
+
+// Fatalf is called when the library cannot go on. It goes on, behind the
+// fallen fence, where it can do no harm, until it is closed.
+func (l *logger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("queue store: "+format, args...)
+	if !l.fence.fall(err) {
+		l.report(err)
+	}
+}
