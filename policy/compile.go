@@ -209,7 +209,7 @@ func (b *compiler) trusted(s Source) {
 		for _, n := range t.Networks {
 			public += b.width(n, "trusted_client", t.Acknowledged)
 			b.road(n, s.Around, t.Acknowledged)
-			b.overlap(n, t.Name)
+			b.overlap(n)
 		}
 		b.p.trusted = append(b.p.trusted, &trusted{name: t.Name, networks: slices.Clone(t.Networks), maySendAs: slices.Clone(t.MaySendAs), at: t.At})
 	}
@@ -221,7 +221,7 @@ func (b *compiler) trusted(s Source) {
 	}
 }
 
-func (b *compiler) overlap(n Network, name string) {
+func (b *compiler) overlap(n Network) {
 	for _, t := range b.p.trusted {
 		for _, other := range t.networks {
 			if n.Prefix.IsValid() && other.Prefix.Overlaps(n.Prefix) {

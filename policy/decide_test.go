@@ -68,6 +68,8 @@ func BenchmarkRefuse(b *testing.B) {
 	p, _ := Compile(sample())
 	from, to := must(mail.ParseReversePath("<a@far.example>")), must(mail.ParseForwardPath("<b@elsewhere.example>"))
 	for b.Loop() {
-		p.Decide(Client{Listener: "mx", Addr: netip.MustParseAddr("198.51.100.7")}, from, to)
+		if _, refusal := p.Decide(Client{Listener: "mx", Addr: netip.MustParseAddr("198.51.100.7")}, from, to); refusal == nil {
+			b.Fatal("granted")
+		}
 	}
 }

@@ -28,7 +28,7 @@ func (r *Relay) note(e guard.Event) {
 		level = slog.LevelDebug
 	case guard.Refused, guard.Accepted, guard.LoggedIn, guard.LoginFailed:
 	}
-	r.o.Log.LogAttrs(context.Background(), level, string(e.Kind), attributes(e)...)
+	r.o.Log.LogAttrs(context.Background(), level, "smtp", attributes(e)...)
 }
 
 // leaves reports whether a grant to a stranger leads to somebody else's domain
@@ -47,7 +47,7 @@ func (r *Relay) leaves(grants []policy.Grant) bool {
 
 // attributes are those that the event has.
 func attributes(e guard.Event) []slog.Attr {
-	list := []slog.Attr{attr.Message(e.Message), attr.Listener(e.Listener), attr.Peer(e.Peer)}
+	list := []slog.Attr{slog.String("event", string(e.Kind)), attr.Message(e.Message), attr.Listener(e.Listener), attr.Peer(e.Peer)}
 	if e.Session != e.Message {
 		list = append(list, attr.Session(e.Session))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -45,7 +44,7 @@ func (r *running) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Relay, err = New(r.t.Context(), Options{State: folder, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Load: func() (Settings, error) { return r.settings, nil }})
+	r.Relay, err = New(r.t.Context(), Options{State: folder, Log: slog.New(slog.DiscardHandler), Load: func() (Settings, error) { return r.settings, nil }})
 	if err != nil {
 		r.t.Fatal(errors.Join(err, folder.Close()))
 	}
@@ -237,9 +236,9 @@ func (r *running) waitFor(user string, known bool) {
 		for _, u := range r.current.Load().policy.Source().Users {
 			found = found || u.Name == user
 		}
-		r.mu.Lock() // a change is in force as a whole, the queue's part too
-		r.mu.Unlock()
 		if found == known {
+			r.mu.Lock() // a change is in force as a whole, the queue's part too
+			defer r.mu.Unlock()
 			return
 		}
 		if time.Now().After(end) {

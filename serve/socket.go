@@ -57,7 +57,7 @@ func bind(listeners []Listener, old *sockets) (*sockets, error) {
 		return s, nil
 	}
 	for _, l := range opened {
-		l.Close()
+		errs = append(errs, l.Close())
 	}
 	return nil, errors.Join(errs...)
 }

@@ -29,7 +29,7 @@ func TestAllAndSplit(t *testing.T) {
 	stop, warn := At(Pos{}, "one", ""), Warn(Pos{}, "two", "")
 	err := errors.Join(stop, errors.Join(fmt.Errorf("reading: %w", warn)), errors.New("three"))
 	all := All(err)
-	if len(all) != 3 || all[0] != stop || all[1] != warn || all[2].What != "three" {
+	if len(all) != 3 || !errors.Is(all[0], stop) || !errors.Is(all[1], warn) || all[2].What != "three" {
 		t.Errorf("All = %v", all)
 	}
 	fatal, warnings := Split(err)
