@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"postern/internal/problem"
 )
 
 //go:embed forms.tsv
@@ -146,32 +148,9 @@ func parseForm(cells []string) (Form, error) {
 
 // Nearest returns the id of the form that a mistyped id most likely means.
 func Nearest(id string) string {
-	best, least := "", 1<<30
+	var ids []string
 	for _, f := range Forms() {
-		if d := distance(id, f.ID); d < least {
-			best, least = f.ID, d
-		}
+		ids = append(ids, f.ID)
 	}
-	return best
-}
-
-// distance is the number of letters to insert, delete or change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			change := diagonal
-			if a[i-1] != b[j-1] {
-				change++
-			}
-			diagonal = row[j]
-			row[j] = min(change, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
+	return problem.Nearest(id, ids)
 }

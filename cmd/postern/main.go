@@ -26,6 +26,7 @@ const (
 	exitSoftware  = 70
 	exitIO        = 74
 	exitForbidden = 77
+	exitConfig    = 78
 )
 
 // An exit ends the program with a code; its error is printed when there is one.
@@ -89,7 +90,8 @@ Each command has --help with examples. More: README.md and docs/.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(checkCommand(), labCommand(), collectCommand())
+	root.AddCommand(serveCommand(), checkCommand(), labCommand(), collectCommand(),
+		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand())
 	return root
 }
 

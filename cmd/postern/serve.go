@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/config"
+	"postern/internal/problem"
+	"postern/internal/state"
+	"postern/mail"
+	"postern/serve"
+)
+
+// defaultConfig is read when it is there and nobody names another.
+const defaultConfig = "/etc/postern/postern.hcl"
+
+// place is where a relay has its configuration and its state.
+type place struct{ config, state string }
+
+func (p *place) add(c *cobra.Command) {
+	c.Flags().StringVar(&p.config, "config", "", "configuration `FILE` (default "+defaultConfig+", where it exists)")
+	c.Flags().StringVar(&p.state, "state", "", "`FOLDER` of the state (default: the configuration's, or the XDG state folder)")
+}
+
+// file returns the configuration file, "" for none.
+func (p *place) file() string {
+	if p.config != "" {
+		return p.config
+	}
+	if _, err := os.Stat(defaultConfig); err == nil {
+		return defaultConfig
+	}
+	return ""
+}
+
+// settings reads the configuration; without a file, the one for loopback.
+func (p *place) settings() (serve.Settings, error) {
+	if file := p.file(); file != "" {
+		s, err := config.Load(file)
+		return s, err
+	}
+	return config.Default(hostName()), nil
+}
+
+func hostName() mail.Domain {
+	for _, name := range []string{first(os.Hostname()), "localhost"} {
+		if d, err := mail.ParseDomain(name); err == nil {
+			return d
+		}
+	}
+	return mail.Domain{}
+}
+
+func first(name string, _ error) string { return name }
+
+// folder returns the state folder's path.
+func (p *place) folder() (string, error) {
+	if p.state != "" {
+		return p.state, nil
+	}
+	if p.file() != "" {
+		if s, err := p.settings(); err == nil && s.State != "" {
+			return s.State, nil
+		}
+	}
+	return state.Default()
+}
+
+func serveCommand() *cobra.Command {
+	var p place
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "run the relay that cannot become an open relay",
+		Long: `Serve receives and transmits mail for the people it knows. Before it opens a
+port it proves its policy over every class of input and audits itself with the
+battery of postern check; a configuration that would relay for strangers is
+refused, with the line that does it.
+
+Without a configuration it listens on loopback only, holds what it takes, and
+makes one user whose password it shows once. SIGHUP and postern reload read the
+configuration anew.`,
+		Example: `  # at once, on loopback
+  postern serve
+
+  # with a configuration that postern init wrote
+  postern serve --config postern.hcl`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runServe(c, p) },
+	}
+	p.add(c)
+	return c
+}
+
+func runServe(c *cobra.Command, p place) error {
+	settings, err := p.settings()
+	if err != nil {
+		return badConfig(c.ErrOrStderr(), err)
+	}
+	path, err := p.folder()
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	folder, err := state.Open(path)
+	if err != nil {
+		return stateError(err)
+	}
+	defer func() { complain(folder.Close()) }()
+	began := time.Now()
+	relay, err := serve.New(c.Context(), serve.Options{State: folder, Load: p.settings, Log: logger(c.ErrOrStderr(), settings.Log)})
+	if err != nil {
+		return startError(c.ErrOrStderr(), err)
+	}
+	printReady(c.OutOrStdout(), relay.Status(), folder.New, time.Since(began))
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-hup:
+				_ = relay.Reload(ctx) // logged there
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	err = relay.Run(ctx)
+	cancel()
+	<-done
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	return nil
+}
+
+// logger writes lines of the mail log; hostile text is quoted by the handler.
+func logger(w io.Writer, l serve.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if l.JSON {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// badConfig prints the problems of a configuration, one a line.
+func badConfig(w io.Writer, err error) error {
+	list := problem.All(err)
+	for _, p := range list {
+		fmt.Fprintln(w, p.Error())
+	}
+	return &exit{code: exitConfig, help: plural(len(list), "problem")}
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
+func startError(w io.Writer, err error) error {
+	var open *serve.NotClosedError
+	var p *problem.Problem
+	switch {
+	case errors.As(err, &open):
+		fmt.Fprintln(w, "This configuration would relay for strangers. It is not put in force.")
+		return badConfig(w, err)
+	case errors.As(err, &p):
+		return badConfig(w, err)
+	}
+	return &exit{code: exitIO, err: err}
+}
+
+func stateError(err error) error {
+	var held *state.HeldError
+	switch {
+	case errors.As(err, &held):
+		return &exit{code: exitService, err: err}
+	case errors.Is(err, fs.ErrPermission):
+		return &exit{code: exitIO, err: err, help: "the state folder must belong to who runs postern"}
+	}
+	return &exit{code: exitIO, err: err}
+}
+
+// printReady says what runs and what to do first.
+func printReady(w io.Writer, s serve.Status, fresh bool, took time.Duration) {
+	is := "found"
+	if fresh {
+		is = "new"
+	}
+	what := s.File
+	if what == "" {
+		what = "no configuration: loopback only, outgoing mail is held"
+	}
+	fmt.Fprintf(w, "postern %s  state %s (%s)   %s\n\n", version(), s.State, is, what)
+	t := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
+	for _, l := range s.Listeners {
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Name, strings.Join(l.Addrs, "  "), roleText[l.Role])
+	}
+	if s.First != "" {
+		fmt.Fprintf(t, "  user\t%s   password  %s\t(shown once; postern user passwd changes it)\n", serve.FirstUser, s.First)
+	}
+	_ = t.Flush() // a terminal that is gone ends the program by itself
+	fmt.Fprintf(w, "\n  proof        %s\n", strings.ReplaceAll(s.Proof, "; ", "\n               "))
+	a := s.Audited
+	fmt.Fprintf(w, "  self-audit   closed   %d forms x %d addresses x %d listeners, %.1f s   (postern prove)\n", a.Forms, a.Addresses, a.Listeners, a.Took.Seconds())
+	fmt.Fprintf(w, "  wall         closed for %s, strangers turned away %d, relayed for strangers %d\n", plural(s.Wall.Days, "day"), s.Wall.Turned, s.Wall.Relayed)
+	for _, p := range s.Warnings {
+		fmt.Fprintln(w, " ", p.Error())
+	}
+	if s.Hold != "" && s.File != "" {
+		fmt.Fprintln(w, "  held         "+s.Hold)
+	}
+	fmt.Fprintf(w, "  ready after  %.1f s\n", took.Seconds())
+	if at := submissionAddress(s); at != "" && s.First != "" {
+		fmt.Fprintf(w, "\ntry   swaks --server %s -tls -au %s -ap %s \\\n            --from you@example.org --to me@example.net\nthen  postern queue list\n", at, serve.FirstUser, s.First)
+	}
+}
+
+var roleText = map[string]string{
+	"mx":          "mail for our own domains, from anybody",
+	"submission":  "STARTTLS, login needed",
+	"submissions": "TLS, login needed",
+	"trusted":     "trusted clients, by address",
+}
+
+func submissionAddress(s serve.Status) string {
+	for _, l := range s.Listeners {
+		if l.Role == "submission" && len(l.Addrs) > 0 {
+			for _, a := range l.Addrs {
+				if strings.HasPrefix(a, "127.") {
+					return a
+				}
+			}
+			return l.Addrs[0]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/guard"
+)
+
+var limitsBlock = block{
+	name: "limits", says: "what one client, and all of them, may make the relay hold or wait for",
+	words: []word{
+		{"message_size", "size", "25MiB", "of one message"},
+		{"recipients", "number", "100, and 1000 of those who log in", "of one message"},
+		{"per_user", "rate", "1000/d", "messages of a user; beyond, they are held"},
+		{"per_user_bytes", "size a day", "2GiB/d", "octets of a user; beyond, messages are held"},
+		{"per_client", "rate", "300/h", "recipients of a trusted client; beyond, messages are held"},
+		{"connections", "number", "2000", "at once, of all clients"},
+		{"connections_per_client", "number", "20", "at once, of one address"},
+		{"new_connections", "rate", "60/m", "of one address"},
+		{"unknown_recipients", "number", "5", "mailboxes that do not exist, in one session"},
+		{"errors", "number", "20", "refusals in one session"},
+		{"greet_pause", "time", "500ms", "before the banner of role mx; who talks within it is refused"},
+	},
+	read: func(r *reader, s section) {
+		e, g := &r.settings.Engine, &r.settings.Guard
+		s.size("message_size", func(n int64) { e.MessageSize = n })
+		s.number("recipients", func(n int) { e.Recipients = n })
+		s.rate("per_user", func(rate guard.Rate) { g.PerUser = rate })
+		if v, ok := s.text("per_user_bytes"); ok {
+			text, daily := strings.CutSuffix(v.text, "/d")
+			n, ok := parseSize(text)
+			if !ok || !daily {
+				r.stop(v.at, fmt.Sprintf("per_user_bytes: %q is no size a day", v.text), "write it as 2GiB/d")
+			} else {
+				g.PerUserBytes = guard.Rate{N: n, Per: 24 * time.Hour}
+			}
+		}
+		s.rate("per_client", func(rate guard.Rate) { g.PerClient = rate })
+		s.number("connections", func(n int) { e.Connections = n })
+		s.number("connections_per_client", func(n int) { e.PerClient, e.PerNetwork = n, max(n, 50) })
+		s.rate("new_connections", func(rate guard.Rate) { g.Connections = rate })
+		s.number("unknown_recipients", func(n int) { g.Unknown = n })
+		s.number("errors", func(n int) { e.Errors = n })
+		s.duration("greet_pause", func(d time.Duration) { g.Pause = d })
+	},
+}
+
+var auditBlock = block{
+	name: "audit", says: "when the relay audits itself, besides at each start and reload",
+	words: []word{{"every", "time", "6h", "between two audits"}},
+	read:  func(r *reader, s section) { s.duration("every", func(d time.Duration) { r.settings.Audit.Every = d }) },
+}
+
+var metricsBlock = block{
+	name: "metrics", says: "numbers for Prometheus at /metrics, and /healthz",
+	words: []word{{"address", "text", "", "where it listens, as 127.0.0.1:9125"}},
+	read: func(r *reader, s section) {
+		v, ok := s.text("address")
+		if !ok {
+			r.stop(s.at, "metrics has no address", `write address = "127.0.0.1:9125"`)
+			return
+		}
+		a, err := netip.ParseAddrPort(v.text)
+		if err != nil {
+			r.stop(v.at, fmt.Sprintf("address %q is no address and port", v.text), `write address = "127.0.0.1:9125"`)
+			return
+		}
+		r.settings.Metrics = a
+	},
+}
+
+var logBlock = block{
+	name: "log", says: "the mail log, on standard error",
+	words: []word{
+		{"level", "debug, info, warn, error", "info", "the least that is logged"},
+		{"format", "text, json", "text", "how a line is written"},
+	},
+	read: func(r *reader, s section) {
+		s.one("level", []string{"debug", "info", "warn", "error"}, func(w string) { r.settings.Log.Level = w })
+		s.one("format", []string{"text", "json"}, func(w string) { r.settings.Log.JSON = w == "json" })
+	},
+}
+
+var storageBlock = block{
+	name: "storage", says: "where the queue is kept",
+	words: []word{{"engine", "pebble", "pebble", "the embedded store, in the state folder"}},
+	read: func(r *reader, s section) {
+		if v, ok := s.text("engine"); ok && v.text != "pebble" {
+			r.stop(v.at, "engine "+strconv.Quote(v.text)+" is not built yet", `leave it out, or write engine = "pebble"`)
+		}
+	},
+}

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"postern/mail"
+	"postern/serve"
+)
+
+var routeBlock = block{
+	name: "route", label: "default", many: true, says: "how mail for a domain, and those below it, leaves; default is for all others",
+	words: []word{
+		{"via", "mx, smarthost, hold", "", "the domain's MX, another server, or not yet"},
+		{"host", "text", "", "the smarthost as host:port"},
+		{"login", "text", "", "a file with user and password on two lines"},
+		{"tls", "none, may, require, verify", "may; verify with a login", "how far the connection is protected"},
+	},
+	read: func(r *reader, s section) {
+		route := serve.Route{Domain: s.label, At: s.at, TLS: "may"}
+		if s.label != "default" {
+			d, err := mail.ParseDomain(s.label)
+			if err != nil {
+				r.stop(s.at, fmt.Sprintf("route %q: %v", s.label, err), `name a domain, or "default"`)
+				return
+			}
+			route.Domain = d.ASCII()
+		}
+		via := ""
+		s.one("via", []string{"mx", "smarthost", "hold"}, func(word string) { via = word })
+		host, given := s.text("host")
+		switch {
+		case via == "" && s.body.Attributes["via"] == nil:
+			r.stop(s.at, fmt.Sprintf("route %q does not say how", s.label), `write via = "mx", "smarthost" or "hold"`)
+		case via == "smarthost" && !given:
+			r.stop(s.at, fmt.Sprintf("route %q names no smarthost", s.label), `write host = "smtp.provider.example:465"`)
+		case via == "smarthost":
+			route.Smarthost, _ = r.hostPort(host, host.text, "host")
+		case given:
+			r.stop(host.at, "host is for smarthosts", `write via = "smarthost"`)
+		}
+		route.Hold = via == "hold"
+		if v, ok := s.text("login"); ok {
+			route.Login, route.TLS = r.beside(v), "verify"
+		}
+		s.one("tls", []string{"none", "may", "require", "verify"}, func(word string) {
+			if v, _ := s.text("tls"); route.Login != "" && word != "verify" {
+				r.stop(v.at, fmt.Sprintf("tls = %q would show the login to whoever listens", word), `write tls = "verify"`)
+			}
+			route.TLS = word
+		})
+		r.settings.Routes = append(r.settings.Routes, route)
+	},
+}
+
+// beside returns the path of a file that is looked for beside the
+// configuration, and refuses one that cannot be read.
+func (r *reader) beside(v value) string {
+	path := v.text
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(r.path), path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		r.stop(v.at, fmt.Sprintf("%s: %v", v.text, err), "name a file that this user can read; it is looked for beside the configuration")
+		return path
+	}
+	_ = f.Close() // only its being there was asked
+	return path
+}
+
+var tlsBlock = block{
+	name: "tls", says: "the host's certificate; without it, one is made that nobody vouches for",
+	words: []word{
+		{"certificate", "text", "", "a PEM file with the chain, the host's first"},
+		{"key", "text", "", "a PEM file with its key"},
+		{"client_ca", "list", "", "PEM files of authorities: their certificates let users log in that allow it"},
+	},
+	read: func(r *reader, s section) {
+		certificate, one := s.text("certificate")
+		key, two := s.text("key")
+		if one != two {
+			r.stop(s.at, "tls needs a certificate and its key", `write certificate = "cert.pem" and key = "key.pem"`)
+		}
+		if one && two {
+			r.settings.TLS = serve.Certificate{File: r.beside(certificate), Key: r.beside(key), At: certificate.at}
+		}
+		for _, v := range s.texts("client_ca") {
+			r.settings.ClientCAs = append(r.settings.ClientCAs, r.beside(v))
+		}
+	},
+}
