@@ -91,7 +91,7 @@ Each command has --help with examples. More: README.md and docs/.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(serveCommand(), checkCommand(), labCommand(), collectCommand(),
-		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand())
+		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), configCommand(), doctorCommand(), initCommand())
 	return root
 }
 

@@ -29,11 +29,8 @@ func roleNames() []string {
 }
 
 func readListener(r *reader, s section) {
-	role, ok := policy.ParseRole(s.label)
-	s.one("role", roleNames(), func(name string) { role, ok = policy.ParseRole(name) })
-	if _, given := s.text("role"); !ok && !given {
-		r.stop(s.at, fmt.Sprintf("listener %q has no role", s.label), `write role = "mx", "submission", "submissions" or "trusted"`)
-	}
+	role, _ := policy.ParseRole(s.label) // Compile says what is missing
+	s.one("role", roleNames(), func(name string) { role, _ = policy.ParseRole(name) })
 	port := 0
 	s.number("port", func(n int) { port = n })
 	if v, given := s.text("port"); !given && s.body.Attributes["port"] == nil {

@@ -126,6 +126,8 @@ func (r *reader) finish() (serve.Settings, error) {
 	if len(s.Listeners) == 0 && !r.seen["listener"] {
 		r.stop(problem.Pos{File: r.path, Line: 1}, "there is no listener", `write listener "mx" { port = 25 }`)
 	}
+	// Accepted mail is kept, and shown; what takes it further is not built yet.
+	s.Hold = "accepted mail waits here: this version does not deliver yet"
 	if !slices.ContainsFunc(s.Routes, func(route serve.Route) bool { return route.Domain == "default" && !route.Hold }) {
 		s.Hold = "outgoing mail waits: no route \"default\" says how it leaves"
 	}

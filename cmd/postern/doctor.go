@@ -1,0 +1,119 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/doctor"
+	"postern/internal/resolve"
+	"postern/serve"
+)
+
+func doctorCommand() *cobra.Command {
+	var p place
+	var postfix, outgoing string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "look at this machine, or at another server's configuration, and say what to mend",
+		Long: `Doctor looks at what a relay stands on: its ports and who holds them, gateways
+and bridges, the resolver, names and addresses in the DNS, the clock, the disk,
+the certificate. With --postfix it reads the configuration of a Postfix instead,
+by Postfix's own rules, and says which forms of postern check would relay.
+
+Exit code: 0 nothing to mend, 1 a problem, 2 a warning.`,
+		Example: `  # this machine, with the configuration in /etc/postern
+  postern doctor
+
+  # the Postfix that runs here
+  postern doctor --postfix /etc/postfix`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var list []doctor.Finding
+			if postfix != "" {
+				foreign, err := doctor.Here(postfix)
+				if err != nil {
+					return &exit{code: exitIO, err: err}
+				}
+				if list, err = doctor.Postfix(c.Context(), foreign); err != nil {
+					return &exit{code: exitIO, err: err}
+				}
+			} else {
+				settings, err := p.settings()
+				if err != nil {
+					return badConfig(c.ErrOrStderr(), err)
+				}
+				resolver, err := resolve.System()
+				if err != nil {
+					return unavailable(err, "")
+				}
+				machine, err := doctor.ThisMachine(resolver)
+				if err != nil {
+					return &exit{code: exitIO, err: err}
+				}
+				path, err := p.folder()
+				if err != nil {
+					return &exit{code: exitIO, err: err}
+				}
+				list = doctor.Run(c.Context(), patient(settings, path, outgoing), machine)
+			}
+			return printFindings(c, list, asJSON)
+		},
+	}
+	c.Flags().StringVar(&postfix, "postfix", "", "read the configuration of a Postfix in `FOLDER`")
+	c.Flags().StringVar(&outgoing, "outgoing", "", "also try to reach port 25 of `HOST`: some providers block it")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	p.add(c)
+	return c
+}
+
+func printFindings(c *cobra.Command, list []doctor.Finding, asJSON bool) error {
+	var err error
+	if asJSON {
+		err = json.NewEncoder(c.OutOrStdout()).Encode(list)
+	} else {
+		err = doctor.WriteText(c.OutOrStdout(), list)
+	}
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	switch doctor.Worst(list) {
+	case doctor.Problem:
+		return &exit{code: exitOpen}
+	case doctor.Warning:
+		return &exit{code: exitDoubtful}
+	case doctor.OK, doctor.Note:
+	}
+	return nil
+}
+
+// patient is the relay as the doctor wants to know it.
+func patient(s serve.Settings, state, outgoing string) doctor.Server {
+	d := doctor.Server{Hostname: s.Policy.Hostname, State: state, Reserve: 256 << 20, ReservePercent: 10, Outgoing: outgoing}
+	for _, l := range s.Listeners {
+		d.Listeners = append(d.Listeners, doctor.Listener{Name: l.Name, Role: l.Role.String(), Addrs: l.Addrs})
+	}
+	d.Trusted = trustedNetworks(s)
+	for _, o := range s.Policy.Domains {
+		d.Domains = append(d.Domains, o.Name)
+	}
+	if s.TLS.File != "" {
+		if pair, err := tls.LoadX509KeyPair(s.TLS.File, s.TLS.Key); err == nil {
+			d.Certificate = &pair
+		}
+	}
+	return d
+}
+
+func trustedNetworks(s serve.Settings) []netip.Prefix {
+	var list []netip.Prefix
+	for _, t := range s.Policy.Trusted {
+		for _, n := range t.Networks {
+			list = append(list, n.Prefix)
+		}
+	}
+	return list
+}

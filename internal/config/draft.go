@@ -1,0 +1,96 @@
+package config
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"net/netip"
+	"strings"
+	"text/template"
+
+	"postern/mail"
+	"postern/policy"
+)
+
+// A Draft is what postern init asks, and writes files from.
+type Draft struct {
+	Hostname    string
+	Domain      string   // "" for a relay that only sends
+	Deliver     string   // as the word deliver
+	Recipients  []string // where nobody can be asked
+	User        string
+	MaySendAs   []string
+	Smarthost   string // "" sends to the MX of each domain
+	Certificate string // "" makes one that nobody vouches for
+	Key         string
+	State       string
+	Program     string       // the path of postern, for the unit
+	Config      string       // the path of the configuration, for the unit
+	Addresses   []netip.Addr // of this machine, for the DNS records
+}
+
+//go:embed draft/postern.hcl.tmpl
+var draftConfig string
+
+//go:embed draft/dns.txt.tmpl
+var draftDNS string
+
+//go:embed draft/postern.service.tmpl
+var draftUnit string
+
+// Check says which answer will not do, and what would.
+func (d *Draft) Check() error {
+	if h, err := mail.ParseDomain(d.Hostname); err != nil || h.IsLiteral() || !strings.Contains(h.ASCII(), ".") {
+		return fmt.Errorf("hostname %q is no full name of a host; write it as mx.example.org", d.Hostname)
+	}
+	if d.Domain != "" {
+		if _, err := mail.ParseDomain(d.Domain); err != nil {
+			return fmt.Errorf("domain %q: %w", d.Domain, err)
+		}
+	}
+	for _, w := range d.MaySendAs {
+		if _, err := policy.ParseSenders(w); err != nil {
+			return fmt.Errorf("%q: %w; write name@domain or *@domain", w, err)
+		}
+	}
+	if (d.Certificate == "") != (d.Key == "") {
+		return fmt.Errorf("a certificate needs its key, and a key its certificate")
+	}
+	return nil
+}
+
+// Listed reports whether the mailboxes must be listed: nobody can be asked.
+func (d *Draft) Listed() bool {
+	return !strings.HasPrefix(d.Deliver, "lmtp:") && !strings.HasPrefix(d.Deliver, "smtp:")
+}
+
+// Files returns the files of the draft by name.
+func (d *Draft) Files() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for name, text := range map[string]string{"postern.hcl": draftConfig, "dns.txt": draftDNS, "postern.service": draftUnit} {
+		t, err := template.New(name).Funcs(template.FuncMap{"quote": quote, "quotes": quotes}).Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		if err := t.Execute(&b, d); err != nil {
+			return nil, err
+		}
+		files[name] = b.Bytes()
+	}
+	files["postern.hcl"] = Format(files["postern.hcl"])
+	return files, nil
+}
+
+// quote writes a text as HCL has it.
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "${", "$${", "%{", "%%{", "\n", `\n`).Replace(s) + `"`
+}
+
+func quotes(list []string) string {
+	words := make([]string, len(list))
+	for i, s := range list {
+		words[i] = quote(s)
+	}
+	return "[" + strings.Join(words, ", ") + "]"
+}
