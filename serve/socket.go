@@ -103,6 +103,7 @@ func (s *sockets) addrs(name string) []string {
 			list = append(list, l.Addr().String())
 		}
 	}
+	slices.Sort(list)
 	return list
 }
 

@@ -64,6 +64,10 @@ func rates(store *identity.Store, written map[string]guard.Rate) map[string]guar
 	return all
 }
 
+// Around returns what the machine knows of itself, as the relay takes it into
+// account.
+func Around() policy.Surroundings { return surroundings(func(error) {}) }
+
 // surroundings reads what the machine knows of itself. What cannot be read is
 // reported: the policy then knows of no gateway.
 func surroundings(report func(error)) policy.Surroundings {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"postern/policy"
@@ -13,7 +14,7 @@ var listenerBlock = block{
 	name: "listener", label: "mx", many: true, says: "a way in; its role says for whom",
 	words: []word{
 		{"role", "mx, submission, submissions, trusted", "the name, where it is one of these", "mx takes mail for our domains from anybody; submission (STARTTLS) and submissions (TLS) are for those who log in; trusted is for trusted clients"},
-		{"port", "number", "", "the TCP port"},
+		{"port", "number", "", "the TCP port; 0 takes one that is free"},
 		{"addresses", "list", "all of IPv4 and IPv6", "addresses of this machine"},
 		{"proxy_from", "list", "", "balancers that must begin with a PROXY header; nobody else is served then"},
 	},
@@ -31,13 +32,13 @@ func roleNames() []string {
 func readListener(r *reader, s section) {
 	role, _ := policy.ParseRole(s.label) // Compile says what is missing
 	s.one("role", roleNames(), func(name string) { role, _ = policy.ParseRole(name) })
-	port := 0
-	s.number("port", func(n int) { port = n })
-	if v, given := s.text("port"); !given && s.body.Attributes["port"] == nil {
+	v, given := s.text("port")
+	port, err := strconv.ParseUint(v.text, 10, 16)
+	switch {
+	case s.body.Attributes["port"] == nil:
 		r.stop(s.at, fmt.Sprintf("listener %q has no port", s.label), "write port = 25")
-	} else if port > 65535 {
-		r.stop(v.at, fmt.Sprintf("port %d is no port", port), "a port is a number from 1 to 65535")
-		port = 0
+	case given && err != nil:
+		r.stop(v.at, fmt.Sprintf("port %s is no port", v.text), "a port is a number from 1 to 65535; 0 takes one that is free")
 	}
 	l := serve.Listener{Name: s.label, Role: role, At: s.at}
 	p := policy.Listener{Name: s.label, Role: role, At: s.at}

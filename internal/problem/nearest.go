@@ -14,7 +14,7 @@ func Nearest(word string, list []string) string {
 // Meant returns "did you mean ...?" when a word of the list is near enough to
 // be meant, else the words that there are.
 func Meant(word string, list []string) string {
-	if near := Nearest(word, list); near != "" && distance(word, near) <= max(1, len(word)/3) {
+	if near := Nearest(word, list); near != "" && distance(word, near) <= max(2, len(word)/3) && distance(word, near) < len(word) {
 		return `did you mean "` + near + `"?`
 	}
 	s := "there are: "

@@ -1,0 +1,216 @@
+package config
+
+import (
+	"bytes"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/internal/problem"
+	"postern/policy"
+)
+
+var update = flag.Bool("update", false, "write what is generated anew")
+
+// frame is what every file needs; %s stands for the tested part, in line 6.
+const frame = `hostname = "mx.example.org"
+listener "mx" { port = 25 }
+listener "submissions" { port = 465 }
+listener "trusted" { port = 2525 }
+
+`
+
+func TestProblems(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"syntax", `domain "a.example" {`, "f.hcl:6:20: Unclosed configuration block"},
+		{"unknown block", `listner "x" { port = 1 }`, `f.hcl:6:1: unknown block "listner" in the file; did you mean "listener"?`},
+		{"unknown word", `limits { mesage_size = "1MiB" }`, `f.hcl:6:10: unknown word "mesage_size" in limits; did you mean "message_size"?`},
+		{"word without a block", `port = 25`, `f.hcl:6:1: unknown word "port" in the file; there are: hostname`},
+		{"no label", `user { may_send_as = ["*"] }`, `f.hcl:6:1: block user needs a name; write user "anna" { ... }`},
+		{"a label too much", `limits "x" { errors = 3 }`, "f.hcl:6:1: block limits takes no name"},
+		{"twice", "tls { client_ca = [] }\ntls { client_ca = [] }", "f.hcl:7:1: block tls stands twice; join the two"},
+		{"no role", `listener "foo" { port = 1 }`, `f.hcl:6:1: listener "foo" has no role; write role = "mx"`},
+		{"a wrong role", "listener \"foo\" {\n  port = 1\n  role = \"mix\"\n}", `f.hcl:8:10: role: unknown value "mix"; did you mean "mx"?`},
+		{"no port", `listener "submission" { addresses = ["127.0.0.1"] }`, `f.hcl:6:1: listener "submission" has no port; write port = 25`},
+		{"a port that is none", `listener "submission" { port = 70000 }`, "f.hcl:6:32: port 70000 is no port"},
+		{"an address that is none", "listener \"submission\" {\n  port = 587\n  addresses = [\"127.0.0.1\", \"127.1\"]\n}", `f.hcl:8:29: addresses: "127.1" is no address; write 192.0.2.7`},
+		{"PROXY from anybody", "listener \"submission\" {\n  port = 587\n  proxy_from = [\"0.0.0.0/0\"]\n}", "f.hcl:8:17: proxy_from 0.0.0.0/0 trusts everybody"},
+		{"PROXY and trust", "listener \"t\" {\n  role = \"trusted\"\n  port = 1\n  proxy_from = [\"192.0.2.2\"]\n}", `f.hcl:6:1: listener "t" trusts clients by their address and takes that address from a PROXY header`},
+		{"XCLIENT", "listener \"submission\" {\n  port = 587\n  xclient_from = [\"192.0.2.2\"]\n}", "f.hcl:8:3: xclient_from: Postern takes nobody's word for who the client is; let the balancer speak PROXY"},
+		{"mynetworks", `mynetworks = ["10.0.0.0/8"]`, "f.hcl:6:1: mynetworks: a list of networks that may relay is how relays are opened by accident"},
+		{"relay_domains", `relay_domains = ["far.example"]`, "f.hcl:6:1: relay_domains: a domain that is relayed for is a domain with a next hop"},
+		{"permit_mx_backup", `permit_mx_backup = true`, "f.hcl:6:1: permit_mx_backup: who publishes our name as an MX must not decide what we relay"},
+		{"a password", `user "anna" { password = "x" }`, "f.hcl:6:15: password: passwords do not belong in a file that others read; postern user passwd NAME"},
+		{"a wildcard domain", `domain "*.example.org" { deliver = "hold" }`, `f.hcl:6:1: domain "*.example.org": a wildcard makes strangers' domains ours`},
+		{"a top-level domain", "domain \"org\" {\n  recipients = []\n  deliver = \"hold\"\n}", `f.hcl:6:1: domain "org" is a top-level name`},
+		{"a domain twice", "domain \"a.example\" {\n  recipients = []\n  deliver = \"hold\"\n}\ndomain \"A.Example\" {\n  recipients = []\n  deliver = \"hold\"\n}", `f.hcl:10:1: domain "A.Example" stands twice, first in f.hcl:6:1`},
+		{"no place of mailboxes", `domain "a.example" { recipients = [] }`, `f.hcl:6:1: domain "a.example" does not say where its mailboxes are`},
+		{"mailboxes unknown", `domain "a.example" { deliver = "hold" }`, `f.hcl:6:1: nobody can be asked which mailboxes "a.example" has`},
+		{"a next hop that is none", `domain "a.example" { deliver = "dovecot" }`, `f.hcl:6:32: deliver: "dovecot" says no place; write "lmtp:unix:/path"`},
+		{"a next hop without port", `domain "a.example" { deliver = "smtp:mail" }`, `f.hcl:6:32: deliver: "mail" is no host and port`},
+		{"a mailbox that is a route", "domain \"a.example\" {\n  recipients = [\"a%b\"]\n  deliver = \"hold\"\n}", `f.hcl:6:1: mailbox "a%b" of a.example: other servers read such a name as a route`},
+		{"a mailbox elsewhere", "domain \"a.example\" {\n  recipients = [\"x\", \"b@c.example\"]\n  deliver = \"hold\"\n}", `f.hcl:7:22: recipient "b@c.example" is not of a.example`},
+		{"a missing file", "domain \"a.example\" {\n  recipients = file(\"gone\")\n  deliver = \"hold\"\n}", "f.hcl:7:16: file gone: open"},
+		{"catch-all outside", "domain \"a.example\" {\n  recipients = []\n  catch_all = \"b@far.example\"\n  deliver = \"hold\"\n}", "f.hcl:6:1: catch_all of a.example points to b@far.example, outside"},
+		{"an alias outside in strangers' names", "domain \"a.example\" {\n  recipients = []\n  deliver = \"hold\"\n  alias \"x\" { to = [\"b@far.example\"] }\n}", "f.hcl:9:3: alias x@a.example forwards to b@far.example, which is not ours, in the name of strangers"},
+		{"an alias in a circle", "domain \"a.example\" {\n  recipients = []\n  deliver = \"hold\"\n  alias \"x\" { to = [\"y@a.example\"] }\n  alias \"y\" { to = [\"x@a.example\"] }\n}", "f.hcl:9:3: alias x@a.example leads back to itself: x@a.example -> y@a.example -> x@a.example; break the circle"},
+		{"a subaddress that is none", "domain \"a.example\" {\n  recipients = []\n  subaddress = \"++\"\n  deliver = \"hold\"\n}", `f.hcl:8:16: subaddress "++" is no separator`},
+		{"a sender that is none", `user "anna" { may_send_as = ["*@example.org", "anna"] }`, `f.hcl:6:47: may_send_as "anna"`},
+		{"a user twice", "user \"anna\" { may_send_as = [] }\nuser \"Anna\" { may_send_as = [] }", `f.hcl:7:1: user "Anna" stands twice, first in f.hcl:6:1`},
+		{"everybody trusted", "trusted_client \"x\" {\n  address = \"0.0.0.0/0\"\n}", "f.hcl:7:13: trusted_client 0.0.0.0/0 trusts everybody; name single hosts instead"},
+		{"every IPv6 client trusted", "trusted_client \"x\" {\n  addresses = [\"10.1.2.40\", \"::/0\"]\n}", "f.hcl:7:29: trusted_client ::/0 trusts everybody"},
+		{"a trusted client without address", `trusted_client "x" { may_send_as = ["a@b.example"] }`, `f.hcl:6:1: trusted_client "x" has no address`},
+		{"a network that is none", `trusted_client "x" { address = "10.1.2" }`, `f.hcl:6:32: trusted_client: "10.1.2" is no address and no network`},
+		{"a rate that is none", `limits { per_user = "1000" }`, `f.hcl:6:21: per_user: "1000" is no rate; write it as 50/h`},
+		{"a size that is none", `limits { message_size = "25MB" }`, `f.hcl:6:25: message_size: "25MB" is no size; write it as 25MiB`},
+		{"a time that is none", `audit { every = "daily" }`, `f.hcl:6:17: every: "daily" is no time`},
+		{"a login in clear", "route \"default\" {\n  via = \"smarthost\"\n  host = \"smtp.provider.example:587\"\n  login = \"f.hcl\"\n  tls = \"may\"\n}", `f.hcl:10:9: tls = "may" would show the login to whoever listens`},
+		{"a smarthost without host", `route "default" { via = "smarthost" }`, `f.hcl:6:1: route "default" names no smarthost`},
+		{"half a certificate", `tls { certificate = "f.hcl" }`, "f.hcl:6:1: tls needs a certificate and its key"},
+		{"what is not built", `storage { engine = "postgres" }`, `f.hcl:6:20: engine "postgres" is not built yet`},
+		{"interpolation", `user "${x}" { may_send_as = [] }`, "f.hcl:6:7: Invalid string literal"},
+		{"a function that is none", "limits {\n  errors = max(1)\n}", `f.hcl:7:12: unknown function max; there are file("name") and env("NAME")`},
+		{"an environment without it", "metrics {\n  address = env(\"POSTERN_TEST_NOT_SET\")\n}", "f.hcl:7:13: the environment has no POSTERN_TEST_NOT_SET"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			if err := os.WriteFile("f.hcl", []byte(frame+c.text+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load("f.hcl")
+			if err == nil {
+				t.Fatalf("%s\nloads; want %q", c.text, c.want)
+			}
+			for _, p := range problem.All(err) {
+				if strings.HasPrefix(p.Error(), c.want) {
+					return
+				}
+			}
+			t.Errorf("%s\ngot  %v\nwant %s", c.text, err, c.want)
+		})
+	}
+}
+
+func TestAllProblemsInOneRun(t *testing.T) {
+	_, err := Read("f.hcl", []byte("hostname = \"mx\"\nlistener \"a\" { port = 0 }\ndomain \"*\" {}\nlimits { errors = \"x\" }\n"))
+	if n := len(problem.All(err)); n != 4 {
+		t.Errorf("%d problems, want 4:\n%v", n, err)
+	}
+	if _, err := Load(filepath.Join(t.TempDir(), "none.hcl")); err == nil || !strings.Contains(err.Error(), "postern init writes one") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+func TestWhatIsRead(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("POSTERN_TEST_METRICS", "127.0.0.1:9125")
+	if err := os.WriteFile("recipients", []byte("# ours\nanna\nben # two\n\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Read("f.hcl", []byte(frame+`
+domain "example.org" {
+  recipients = file("recipients")
+  deliver    = "lmtp:unix:/run/dovecot/lmtp"
+  subaddress = "+"
+  alias "sales" { to = ["anna@example.org", "ben@example.org"] }
+}
+domain "example.net" { deliver = "smtp:mail.example.net:25" }
+user "anna" {
+  may_send_as = ["anna@example.org"]
+  limit       = "10/h"
+}
+trusted_client "scanner" {
+  address     = "10.1.2.40"
+  may_send_as = ["scanner@example.org"]
+}
+route "default" { via = "mx" }
+limits {
+  message_size   = "5MiB"
+  per_user_bytes = "1GiB/d"
+}
+metrics { address = env("POSTERN_TEST_METRICS") }
+log { format = "json" }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	org, net := s.Policy.Domains[0], s.Policy.Domains[1]
+	if strings.Join(org.Mailboxes, ",") != "anna,ben" || org.Asked || !net.Asked || org.At.String() != "f.hcl:7:1" {
+		t.Errorf("domains = %+v, %+v", org, net)
+	}
+	if h := s.Hops["example.org"]; !h.LMTP || h.Network != "unix" || h.Address != "/run/dovecot/lmtp" {
+		t.Errorf("next hop = %+v", h)
+	}
+	if s.Engine.MessageSize != 5<<20 || s.Guard.PerUserBytes.N != 1<<30 || s.Guard.Clients["anna"].N != 10 || !s.Log.JSON || s.Metrics != netip.MustParseAddrPort("127.0.0.1:9125") {
+		t.Errorf("settings = %+v", s)
+	}
+	if at := s.Policy.Users[0].MaySendAs[0].At.String(); at != "f.hcl:15:18" {
+		t.Errorf("may_send_as stands at %s", at)
+	}
+	p, err := policy.Compile(s.Policy)
+	if fatal, _ := problem.Split(err); fatal != nil || !p.Prove().Closed() {
+		t.Errorf("%v", err)
+	}
+	again, err := Read("f.hcl", []byte(frame))
+	if err != nil || again.Policy.Hash == s.Policy.Hash {
+		t.Errorf("two configurations have one name: %s (%v)", s.Policy.Hash, err)
+	}
+}
+
+func TestEveryDraftLoads(t *testing.T) {
+	for _, domain := range []string{"", "example.org"} {
+		for _, deliver := range []string{"hold", "lmtp:unix:/run/lmtp", "smtp:mail.example.org:25"} {
+			for _, smarthost := range []string{"", "smtp.provider.example:465"} {
+				for _, user := range []string{"", "anna"} {
+					d := Draft{Hostname: "mx.example.org", Domain: domain, Deliver: deliver, Recipients: []string{"postmaster"}, Smarthost: smarthost,
+						User: user, MaySendAs: []string{"anna@example.org"}, State: "/var/lib/postern", Program: "/usr/bin/postern", Config: "/etc/postern/postern.hcl"}
+					files, err := d.Files()
+					if err != nil || d.Check() != nil {
+						t.Fatal(err, d.Check())
+					}
+					if _, err := Read("postern.hcl", files["postern.hcl"]); err != nil {
+						t.Errorf("%+v: %v\n%s", d, err, files["postern.hcl"])
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestReferenceIsFresh(t *testing.T) {
+	const page = "../../docs/configuration.md"
+	var b bytes.Buffer
+	if err := WriteReference(&b); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(page, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(page); err != nil || !bytes.Equal(have, b.Bytes()) {
+		t.Errorf("docs/configuration.md is stale (%v); write it anew with: go test ./internal/config -update", err)
+	}
+}
+
+// Whatever the bytes, there is no panic, and every problem has its place in
+// the file.
+func FuzzRead(f *testing.F) {
+	f.Add(frame)
+	f.Add(frame + `domain "a.example" { recipients = ["a"] }` + "\n" + `user "anna" { may_send_as = ["*@a.example", "<>"] }`)
+	f.Add("hostname = \"mx.example.org\"\nlimits { per_user = \"5/h\" }\ntrusted_client \"x\" { address = \"10.0.0.0/8\" }")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "file") || strings.Contains(text, "login") || strings.Contains(text, "tls") {
+			return // no other files are read here
+		}
+		_, err := Read("f.hcl", []byte(text))
+		for _, p := range problem.All(err) {
+			if p.At.File != "f.hcl" && !p.At.IsZero() || p.At.Line > strings.Count(text, "\n")+1 {
+				t.Errorf("%q: %v stands outside of the file", text, p)
+			}
+		}
+	})
+}
