@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,6 +120,9 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 	s := &stranger{inbox: inbox, probe: probe.SMTP{
 		Dial: func(ctx context.Context) (net.Conn, error) { return wire.dial(ctx, l, from) },
 		Addr: netip.AddrPortFrom(inside, auditPorts[l.Role]), Helo: "self-audit.invalid", Timeout: auditPatience,
+		// A balancer of ours names the client before each form; the forms that
+		// claim to be another write their own header.
+		Proxied: slices.ContainsFunc(l.Proxy, func(p netip.Prefix) bool { return p.Contains(from) }),
 	}}
 	var err error
 	switch l.Role {
@@ -131,6 +135,9 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 	}
 	result := inbox.result()
 	result.Forms, result.Played = len(plan.Forms()), s.played
+	if err == nil && s.played == 0 && len(l.Proxy) == 0 {
+		err = errors.New("nobody was answered, so nothing was shown")
+	}
 	if err != nil {
 		return result, fmt.Errorf("self-audit of listener %q from %s: %w", l.Name, from, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"postern/plan"
 	"postern/probe"
 	"postern/transcript"
-	"postern/verdict"
 )
 
 // A stranger plays the whole battery against one listener: the forms of
@@ -33,7 +32,7 @@ func (s *stranger) battery(ctx context.Context, tls probe.TLS) error {
 			shared = append(shared, play)
 		default:
 			x, err := p.PlayAlone(ctx, play)
-			if err == nil && x.Outcome != verdict.NotRun {
+			if err == nil && !x.Reply.IsZero() {
 				s.played++
 			}
 			if ctx.Err() != nil {
@@ -42,31 +41,32 @@ func (s *stranger) battery(ctx context.Context, tls probe.TLS) error {
 		}
 	}
 	for len(shared) > 0 {
-		n := s.together(ctx, p, shared)
-		s.played += n
+		n, answered := s.together(ctx, p, shared)
+		s.played += answered
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		shared = shared[max(n, 1):] // a form that ended the session has had its answer
+		shared = shared[max(n, 1):]
 	}
 	return nil
 }
 
-// together plays forms in one session and returns how many were answered.
-func (s *stranger) together(ctx context.Context, p probe.SMTP, plays []probe.Play) int {
+// together plays forms in one session. It returns how many are done with, and
+// how many of them were answered.
+func (s *stranger) together(ctx context.Context, p probe.SMTP, plays []probe.Play) (done, answered int) {
 	v, err := p.Open(ctx, &transcript.Transcript{})
 	if err != nil {
-		return 0
+		return len(plays), 0 // nobody at this address is served at all
 	}
 	defer v.Close()
 	if v.TurnedAway() != nil {
-		return len(plays) // nobody at this address is served at all
+		return len(plays), 0
 	}
-	done, err := v.Play(ctx, plays)
-	if err != nil && len(done) < len(plays) {
-		return len(done) + 1
+	played, err := v.Play(ctx, plays)
+	if err != nil && len(played) < len(plays) {
+		return len(played) + 1, len(played) + 1 // the form that ended the session has had its answer
 	}
-	return len(done)
+	return len(played), len(played)
 }
 
 // play makes a form ready; false when it needs a fact that this relay has not.

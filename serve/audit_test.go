@@ -2,6 +2,7 @@ package serve
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"postern/guard"
@@ -60,5 +61,45 @@ func TestSelfAuditOfAnOrdinaryConfiguration(t *testing.T) {
 	t.Logf("%+v", *a)
 	if !a.Closed() || a.Played == 0 {
 		t.Errorf("audit = %+v", a)
+	}
+}
+
+// The audit must see an open door when there is one: a client that is trusted
+// without a limit on what it sends as, taken for a stranger.
+func TestSelfAuditSeesAnOpenDoor(t *testing.T) {
+	s := ordinary()
+	s.Policy.Trusted[0].MaySendAs = []policy.Senders{must(policy.ParseSenders("*")), must(policy.ParseSenders("<>"))}
+	g := proved(t, s)
+	a, err := g.auditFrom(t.Context(), s.Listeners[3], netip.MustParseAddr("10.1.2.40"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Closed() || a.Taken == 0 {
+		t.Fatalf("audit = %+v", a)
+	}
+	if got := a.Breaches[0].Error(); !strings.HasPrefix(got, "postern.hcl:7:1: self-audit: a stranger at 10.1.2.40 sent mail to ") {
+		t.Errorf("the breach says %q", got)
+	}
+	for _, l := range s.Listeners[:3] { // and the same client is nobody elsewhere
+		if a, err := g.auditFrom(t.Context(), l, netip.MustParseAddr("10.1.2.40")); err != nil || !a.Closed() {
+			t.Errorf("listener %s: %+v, %v", l.Name, a, err)
+		}
+	}
+}
+
+// Behind a balancer nobody but the balancer is served, and a header cannot
+// claim to be one of us.
+func TestSelfAuditBehindAProxy(t *testing.T) {
+	s := ordinary()
+	s.Listeners[0].Proxy = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}
+	s.Policy.Listeners[0].ProxyFrom = []policy.Network{{Prefix: s.Listeners[0].Proxy[0]}}
+	g := proved(t, s)
+	a, err := g.audit(t.Context())
+	if err != nil || !a.Closed() {
+		t.Errorf("audit = %+v, %v", a, err)
+	}
+	one, err := g.auditFrom(t.Context(), s.Listeners[0], netip.MustParseAddr("198.51.100.7"))
+	if err != nil || one.Played != 0 {
+		t.Errorf("a stranger who connects directly was answered: %+v, %v", one, err)
 	}
 }
