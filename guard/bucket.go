@@ -55,8 +55,8 @@ type bucket struct {
 // empty ones are forgotten; when none is, a new key is told that it is over.
 const maxBuckets = 100_000
 
-// Take adds n for the key and returns how full its bucket was before, in
-// shares of the rate: below 1 there was room.
+// Take adds n for the key and returns how full its bucket is then, in shares
+// of the rate: up to 1 there was room.
 func (b *Buckets) Take(key string, n int64, r Rate, now time.Time) float64 {
 	if r.N <= 0 {
 		return 0
@@ -69,17 +69,19 @@ func (b *Buckets) Take(key string, n int64, r Rate, now time.Time) float64 {
 	k := b.keys[key]
 	if k == nil {
 		if len(b.keys) >= maxBuckets && !b.forget(now) {
-			return 1
+			return noRoom
 		}
 		k = &bucket{at: now}
 		b.keys[key] = k
 	}
 	k.rate = r
 	k.leak(now)
-	was := k.level / float64(r.N)
 	k.level += float64(n)
-	return was
+	return k.level / float64(r.N)
 }
+
+// noRoom is the answer when nobody can count: over the limit, below twice.
+const noRoom = 1.5
 
 // Return takes back what did not happen.
 func (b *Buckets) Return(key string, n int64) {

@@ -20,14 +20,14 @@ func (v *session) budget() (hold string, refused mail.Reply) {
 	messages := buckets.Take(who, n, rate, time.Now())
 	octets := v.server.State.bytes.Take(who, 0, v.server.Limits.PerUserBytes, time.Now())
 	over, limit := messages, rate.String()
-	if octets > messages && octets >= 1 {
+	if octets > messages && octets > 1 {
 		over, limit = octets, v.server.Limits.PerUserBytes.String()+" octets"
 	}
 	switch {
-	case over >= 2:
+	case over > 2:
 		buckets.Return(who, n)
 		return "", v.refuse(CauseBudget, mail.NewReply(452, "4.7.1", fmt.Sprintf("%s has reached twice its limit of %s; if that was not you, change your password", who, limit)))
-	case over >= 1:
+	case over > 1:
 		return fmt.Sprintf("%s has reached its limit of %s", who, limit), mail.Reply{}
 	}
 	return "", mail.Reply{}
@@ -70,8 +70,8 @@ func (v *session) spendBytes(size int64) (over string) {
 	if who == "" || limit.N <= 0 {
 		return ""
 	}
-	before := v.server.State.bytes.Take(who, size, limit, time.Now())
-	if after := before + float64(size)/float64(limit.N); before < 1 && after >= 1 {
+	after := v.server.State.bytes.Take(who, size, limit, time.Now())
+	if before := after - float64(size)/float64(limit.N); before <= 1 && after > 1 {
 		return fmt.Sprintf("%s has reached its limit of %s octets; what follows is held", who, limit)
 	}
 	return ""
