@@ -170,35 +170,28 @@ func TestProofIsVerifiedByAnother(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		tamper func(p map[string]any)
+		tamper func(p *Proof)
 	}{
-		{"a grant more", func(p map[string]any) {
-			row := p["rows"].([]any)[0].(map[string]any)
-			row["granted"] = strings.Replace(row["granted"].(string), "0", "1", 1)
-		}},
-		{"a grant less", func(p map[string]any) {
-			row := p["rows"].([]any)[0].(map[string]any)
-			row["granted"] = strings.Replace(row["granted"].(string), "1", "0", 1)
-		}},
-		{"a class less", func(p map[string]any) { p["classes"] = p["classes"].([]any)[1:] }},
-		{"a class wider", func(p map[string]any) { p["classes"].([]any)[2].(map[string]any)["last"] = "255.255.255.255" }},
-		{"a row less", func(p map[string]any) { p["rows"] = p["rows"].([]any)[1:] }},
-		{"a right more", func(p map[string]any) {
-			p["identities"].([]any)[0].(map[string]any)["may_send_as"] = []string{"*"}
-		}},
-		{"a decision more", func(p map[string]any) { p["decisions"] = p["decisions"].(float64) + 1 }},
-		{"a role changed", func(p map[string]any) { p["listeners"].([]any)[0].(map[string]any)["role"] = "submission" }},
+		{"a grant more", func(p *Proof) { p.Rows[0].Granted = strings.Replace(p.Rows[0].Granted, "0", "1", 1) }},
+		{"a grant less", func(p *Proof) { p.Rows[0].Granted = strings.Replace(p.Rows[0].Granted, "1", "0", 1) }},
+		{"a class less", func(p *Proof) { p.Classes = p.Classes[1:] }},
+		{"a class wider", func(p *Proof) { p.Classes[2].Last = netip.MustParseAddr("255.255.255.255") }},
+		{"a row less", func(p *Proof) { p.Rows = p.Rows[1:] }},
+		{"a right more", func(p *Proof) { p.Identities[0].MaySendAs = []string{"*"} }},
+		{"a decision more", func(p *Proof) { p.Decisions++ }},
+		{"a role changed", func(p *Proof) { p.Listeners[0].Role = "submission" }},
+		{"a counterexample", func(p *Proof) { p.Counterexamples = []Counterexample{{}} }},
 	} {
-		var m map[string]any
-		if err := json.Unmarshal(text, &m); err != nil {
+		forged := &Proof{}
+		if err := json.Unmarshal(text, forged); err != nil {
 			t.Fatal(err)
 		}
-		c.tamper(m)
-		forged, err := json.Marshal(m)
+		c.tamper(forged)
+		again, err := json.Marshal(forged)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if verify(forged) == nil {
+		if verify(again) == nil {
 			t.Errorf("%s: the forged proof passes", c.name)
 		}
 	}
