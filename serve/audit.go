@@ -79,7 +79,7 @@ func (g *generation) audit(ctx context.Context) (*Audited, error) {
 			}
 		})
 	}
-	witnesses := g.policy.Witnesses()
+	witnesses := g.witnesses()
 	a.Addresses = len(witnesses)
 	for _, l := range g.settings.Listeners {
 		for _, from := range witnesses {
@@ -93,6 +93,19 @@ func (g *generation) audit(ctx context.Context) (*Audited, error) {
 	workers.Wait()
 	a.Took = time.Since(a.At)
 	return a, errors.Join(errs...)
+}
+
+// witnesses are those of the policy, and the mapped twins of the IPv4 ones
+// that the configuration made (RFC 4291 section 2.5.5.2): a client that
+// arrives on an IPv6 socket is who it is.
+func (g *generation) witnesses() []netip.Addr {
+	list := g.policy.Witnesses()
+	for _, a := range list {
+		if a.Is4() && !g.policy.ClassOf(a).At.IsZero() {
+			list = append(list, netip.AddrFrom16(a.As16()))
+		}
+	}
+	return list
 }
 
 // auditFrom plays the battery against one listener from one address.

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -43,7 +44,9 @@ func (r *Relay) watch(ctx context.Context) error {
 		case <-around.C:
 			r.lookAround(ctx)
 		case <-audits.C:
-			r.auditAgain(ctx)
+			if err := r.auditAgain(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -89,15 +92,20 @@ func (r *Relay) lookAround(ctx context.Context) {
 }
 
 // auditAgain audits the generation in force. One that is found open, which the
-// proof says cannot be, ends the relay's listening: closed is what it promises.
-func (r *Relay) auditAgain(ctx context.Context) {
+// proof says cannot be, ends the relay: closed is what it promises.
+func (r *Relay) auditAgain(ctx context.Context) error {
 	g := r.current.Load()
 	err := r.selfAudit(ctx, g)
-	if err == nil {
+	var open *NotClosedError
+	switch {
+	case errors.As(err, &open):
+		return err
+	case err != nil:
+		r.o.Log.LogAttrs(ctx, slog.LevelError, "the self-audit could not be made", attr.Err(err))
+	default:
 		r.o.Log.LogAttrs(ctx, slog.LevelInfo, "self-audit: closed", attr.Took(g.audited.Load().Took))
-		return
 	}
-	r.o.Log.LogAttrs(ctx, slog.LevelError, "self-audit failed", attr.Err(err))
+	return nil
 }
 
 // recheck decides again on what waits in the queue: whose grant was lost is
