@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,12 +70,21 @@ var lastID struct {
 func newID() string {
 	lastID.Lock()
 	defer lastID.Unlock()
-	for {
-		if id := queue.NewID(); id > lastID.id {
-			lastID.id = id
-			return id
-		}
+	if id := queue.NewID(); id > lastID.id {
+		lastID.id = id
+		return id
 	}
+	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	b := []byte(lastID.id)
+	for i := len(b) - 1; ; i-- { // one more
+		if n := strings.IndexByte(digits, b[i]) + 1; n < len(digits) {
+			b[i] = digits[n]
+			break
+		}
+		b[i] = digits[0]
+	}
+	lastID.id = string(b)
+	return lastID.id
 }
 
 // NewLetter returns a letter of a new id, received at the given time.

@@ -1,0 +1,72 @@
+package pebble
+
+import (
+	"errors"
+
+	lib "github.com/cockroachdb/pebble/v2"
+
+	"postern/internal/queue"
+)
+
+// ChunkSize is how long a piece of a body is.
+const ChunkSize = chunkSize
+
+// Keys returns how many keys there are with each first octet.
+func (q *Queue) Keys() (map[byte]int, error) {
+	s, done, err := q.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	n := map[byte]int{}
+	for _, prefix := range []byte{messageKey, bodyKey, partKey, corruptKey} {
+		err = errors.Join(err, scan(s.db, prefix, nil, func([]byte, []byte) (bool, error) { n[prefix]++; return true, nil }))
+	}
+	return n, err
+}
+
+// Value returns what the store has at a key, the octet and the rest together.
+func (q *Queue) Value(k string) ([]byte, error) {
+	s, done, err := q.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	v, _, err := s.get([]byte(k))
+	return v, err
+}
+
+// SetValue writes behind the engine's back.
+func (q *Queue) SetValue(k string, v []byte) error {
+	s, done, err := q.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if v == nil {
+		return s.db.Delete([]byte(k), lib.Sync)
+	}
+	return s.db.Set([]byte(k), v, lib.Sync)
+}
+
+// SetFormats sets the steps between formats until the function that it returns
+// is called.
+func SetFormats(steps ...func(r lib.Reader, b *lib.Batch) error) (undo func()) {
+	old := formats
+	formats = nil
+	for _, s := range steps {
+		formats = append(formats, s)
+	}
+	return func() { formats = old }
+}
+
+// Record encodes a message as the store does.
+func Record(m queue.Message, chunks uint64, sum uint32) []byte {
+	return (&record{m, chunks, sum}).appendTo(nil)
+}
+
+// ParseRecord decodes what Record wrote.
+func ParseRecord(b []byte) (m queue.Message, chunks uint64, sum uint32, err error) {
+	r, err := parseRecord(b)
+	return r.Message, r.chunks, r.sum, err
+}
