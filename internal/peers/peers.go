@@ -30,7 +30,7 @@ const (
 
 // A Case is one server with one configuration, and what is true of it.
 type Case struct {
-	Server string // postfix, exim, opensmtpd, sendmail
+	Server string // postfix, exim, opensmtpd, sendmail, postern
 	Config string // names the configuration among those of its server
 	What   string // what is set, in the words of its manual
 
@@ -74,6 +74,8 @@ type setup struct {
 	files map[string]string // written over what the packages hold
 	start string            // shell, run in the world as root; daemons go into the background
 	ports []string          // TCP ports that must listen before the world is ready
+
+	postern bool // our own program is there, as /run/peers/postern
 }
 
 // Require skips the test where such worlds cannot be made: they need root for the namespaces, and

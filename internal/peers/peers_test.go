@@ -37,6 +37,7 @@ func TestRootsUnpack(t *testing.T) {
 	for name, program := range map[string]string{
 		"postfix": "usr/lib/postfix/sbin/smtpd", "exim": "usr/sbin/exim4", "opensmtpd": "usr/sbin/smtpd",
 		"sendmail": "usr/libexec/sendmail/sendmail", "tools": "usr/bin/nmap",
+		"clients": "usr/bin/swaks",
 	} {
 		root, err := Root(t.Context(), name)
 		if err != nil {
@@ -61,6 +62,9 @@ func TestCasesAreWhatTheySay(t *testing.T) {
 			arrived := sink(t, target)
 			// What every server must do: take mail for its own postmaster.
 			control := Knock{Preamble: c.Knock.Preamble, From: c.Knock.From, To: []string{"{local}"}}
+			if c.Knock.Preamble != "" { // only such a port reads it
+				control.Port = c.Knock.Port
+			}
 			if code, reply := patience(t, target, control); code/100 != 2 {
 				t.Errorf("mail for postmaster: %s", reply)
 			}
