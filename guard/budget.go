@@ -39,21 +39,22 @@ func (v *session) account() (who string, r Rate, n int64, b *Buckets) {
 	limits := &v.server.Limits
 	switch v.server.Role {
 	case policy.Submission, policy.Submissions:
-		r, ok := limits.Clients[v.peer.Identity]
-		if !ok {
-			r = limits.PerUser
-		}
-		return v.peer.Identity, r, 1, &v.server.State.messages
+		return v.peer.Identity, v.rate(v.peer.Identity, limits.PerUser), 1, &v.server.State.messages
 	case policy.Trusted:
 		who = v.trusted()
-		r, ok := limits.Clients[who]
-		if !ok {
-			r = limits.PerClient
-		}
-		return who, r, int64(len(v.to)), &v.server.State.recipients
+		return who, v.rate(who, limits.PerClient), int64(len(v.to)), &v.server.State.recipients
 	case policy.MX:
 	}
 	return "", Rate{}, 0, nil
+}
+
+func (v *session) rate(who string, otherwise Rate) Rate {
+	if v.server.Rate != nil {
+		if own, ok := v.server.Rate(who); ok {
+			return own
+		}
+	}
+	return otherwise
 }
 
 // unspend gives back what a message that was not stored has cost.

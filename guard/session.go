@@ -127,6 +127,9 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	if !r.IsZero() {
 		return r
 	}
+	if lost := v.lost(); lost != "" {
+		hold = lost
+	}
 	l := policy.Letter{ID: v.message, From: v.from, Params: v.params, To: v.to, Hold: hold, Origin: v.origin()}
 	size, err := v.server.Intake.Put(ctx, l, m)
 	if err != nil {
@@ -148,6 +151,21 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 		v.note(Event{Kind: OverBudget, From: v.from, Why: over})
 	}
 	return mail.NewReply(250, "2.0.0", "Stored as "+v.message)
+}
+
+// lost says which grant the policy that is in force now would no longer give;
+// it may have changed while the message was on its way.
+func (v *session) lost() string {
+	now := v.server.Policy()
+	if now == v.policy {
+		return ""
+	}
+	for _, a := range v.to {
+		if _, refusal, err := now.Renew(a.Grant.Record()); refusal != nil || err != nil {
+			return "its grant for " + a.Grant.To().String() + " was withdrawn while it came in"
+		}
+	}
+	return ""
 }
 
 func (v *session) origin() policy.Origin {

@@ -60,19 +60,20 @@ type SMTP struct {
 	State     *State                // what listeners share
 	Shared    func(netip.Addr) bool // an address that many clients seem to come from; nil: none is
 	Limits    Limits
-	Watch     func(Event) // nil: nobody watches
+	Rate      func(who string) (Rate, bool) // of one user or trusted client; nil: all have that of Limits
+	Watch     func(Event)                   // nil: nobody watches
 }
 
 // Limits bound what one client can do here, beside those of the engine.
 type Limits struct {
-	Pause        time.Duration // before the banner of the mx role; who talks within it is refused
-	Connections  Rate          // of one address (IPv6: one /64)
-	Unknown      int           // mailboxes that do not exist, in one session
-	PerUser      Rate          // messages of one identity; beyond they are held
-	PerUserBytes Rate          // octets of one identity; beyond they are held
-	PerClient    Rate          // recipients of one trusted client that has no rate of its own
-	Clients      map[string]Rate
-	HeaderBytes  int // of a message's header section
+	Pause        time.Duration   // before the banner of the mx role; who talks within it is refused
+	Connections  Rate            // of one address (IPv6: one /64)
+	Unknown      int             // mailboxes that do not exist, in one session
+	PerUser      Rate            // messages of one identity; beyond they are held
+	PerUserBytes Rate            // octets of one identity; beyond they are held
+	PerClient    Rate            // recipients of one trusted client that has no rate of its own
+	Clients      map[string]Rate // of those that have one of their own, for who composes Rate
+	HeaderBytes  int             // of a message's header section
 	HeaderLines  int
 	Hops         int // Received fields, beyond which a message goes in circles
 }

@@ -501,3 +501,35 @@ func TestIDs(t *testing.T) {
 		t.Errorf("letters = %+v", b.tray.letters)
 	}
 }
+
+// A right that is withdrawn while the message comes in: it is stored, since it
+// was granted, and held.
+func TestGrantLostOnTheWay(t *testing.T) {
+	s := house.Source()
+	s.Users = nil
+	without, _ := policy.Compile(s)
+	b := newBench(policy.Submission)
+	now := house
+	b.Policy = func() *policy.Policy { return now }
+	b.Intake = slow{&b.tray, func() { now = without }}
+	b.tls = certificate()
+	lines := append(login[:4:4], "MAIL FROM:<anna@example.org>", "RCPT TO:<b@far.example>", "DATA")
+	now = house
+	b.Watch = func(e Event) {}
+	// Room is asked at MAIL, after the policy of the transaction was taken.
+	replies := b.talk(t, stranger, append(lines, "x\r\n.")...)
+	if got := replies[len(replies)-1]; !strings.Contains(got, "and held: its grant for <b@far.example> was withdrawn while it came in") {
+		t.Errorf("got %q", got)
+	}
+	if len(b.tray.letters) != 1 || b.tray.letters[0].Hold == "" {
+		t.Errorf("stored: %+v", b.tray.letters)
+	}
+}
+
+// slow lets something happen before the message is stored.
+type slow struct {
+	*tray
+	meanwhile func()
+}
+
+func (s slow) Room(int64) error { s.meanwhile(); return nil }

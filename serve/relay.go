@@ -30,7 +30,8 @@ type Options struct {
 type Relay struct {
 	o        Options
 	users    *identity.Store
-	login    *identity.Login
+	guesses  *identity.Guesses // counted across generations, as is who may hash
+	pool     *identity.Pool
 	queue    queue.Queue
 	runQueue func(context.Context) error
 	guard    guard.State
@@ -54,7 +55,7 @@ const FirstUser = "postern"
 // New opens the state, makes the configuration a generation that is proved
 // and audited, and binds its sockets. Nothing is served before Run.
 func New(ctx context.Context, o Options) (*Relay, error) {
-	r := &Relay{o: o, metrics: newMetrics()}
+	r := &Relay{o: o, metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
 	settings, err := o.Load()
 	if err != nil {
 		return nil, err
@@ -71,7 +72,6 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.login = identity.NewLogin(identity.Options{Store: r.users, ClientCAs: g.tls.clients})
 	if r.wall, err = openWall(o.State.Join("wall.json")); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"postern/guard"
 	"postern/internal/callout"
+	"postern/internal/identity"
 	"postern/internal/machine"
 	"postern/internal/problem"
 	"postern/internal/queue"
@@ -147,7 +148,7 @@ func (r *Relay) serve(g *generation) {
 	s := &serving{cancel: cancel}
 	r.serving = s
 	limits := g.settings.Guard
-	limits.Clients = rates(r.users, limits.Clients)
+	login := identity.NewLogin(identity.Options{Store: r.users, Guesses: r.guesses, Pool: r.pool, ClientCAs: g.tls.clients})
 	asker := callout.New(g.settings.Policy.Hostname.ASCII(), func(d mail.Domain) (callout.Hop, error) {
 		hop, err := g.hop(d)
 		return callout.Hop{LMTP: hop.LMTP, Network: hop.Network, Address: hop.Address}, err
@@ -156,7 +157,7 @@ func (r *Relay) serve(g *generation) {
 		guarded := &guard.SMTP{
 			Name: g.settings.Policy.Hostname.ASCII(), Listener: l.Name, Role: l.Role,
 			Policy: func() *policy.Policy { return r.current.Load().policy },
-			Intake: r.queue, NewID: queue.NewID, Login: logins{r.login}, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Shared: isRoad(g),
+			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
 		for key, bound := range r.sockets.bound {

@@ -48,20 +48,16 @@ func without(users []policy.User, names []string) []policy.User {
 	})
 }
 
-// rates are the budgets of tokens that have one of their own.
-func rates(store *identity.Store, written map[string]guard.Rate) map[string]guard.Rate {
-	all := map[string]guard.Rate{}
-	for name, r := range written {
-		all[name] = r
-	}
-	for _, u := range store.List() {
-		for _, t := range u.Tokens {
-			if r, err := guard.ParseRate(t.Rate); err == nil {
-				all[u.Name+"/"+t.Name] = r
-			}
+// rate returns the budget of a user, a token or a trusted client that has one
+// of its own. A token's is that of the store, as it is now.
+func (r *Relay) rate(who string) (guard.Rate, bool) {
+	if account, ok := r.users.Lookup(who); ok && account.Rate != "" {
+		if rate, err := guard.ParseRate(account.Rate); err == nil {
+			return rate, true
 		}
 	}
-	return all
+	rate, ok := r.current.Load().settings.Guard.Clients[who]
+	return rate, ok
 }
 
 // Around returns what the machine knows of itself, as the relay takes it into

@@ -67,6 +67,7 @@ func (r *Relay) usersChanged(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the users were changed and the policy is refused with them; the old one stays in force: %w", err)
 	}
+	g.tls = r.current.Load().tls // the listeners go on, with their certificate
 	r.put(g)
 	return r.recheck(ctx)
 }
