@@ -25,7 +25,7 @@ var roots = map[string]string{
 	"opensmtpd": "opensmtpd",
 	"sendmail":  "sendmail-bin sendmail-base sendmail-cf sensible-mda procmail m4",
 	"tools":     "nmap iproute2",
-	"clients":   "swaks libnet-ssleay-perl libauthen-sasl-perl msmtp curl python3-minimal libpython3-stdlib postfix",
+	"clients":   "swaks libnet-ssleay-perl libauthen-sasl-perl libio-socket-inet6-perl msmtp curl python3-minimal libpython3-stdlib postfix",
 }
 
 var unpacking sync.Mutex
