@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -126,6 +127,10 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 	// The limits would end the battery before the policy has spoken.
 	engine.Limits.Errors, engine.Limits.Messages, engine.Limits.PerClient, engine.Limits.PerNetwork = -1, -1, -1, -1
 	engine.Limits.AuthErrors, engine.Limits.Drain = -1, -1
+	if engine.TLS != nil { // nobody listens in memory: the cheapest exchange of keys will do
+		engine.TLS = engine.TLS.Clone()
+		engine.TLS.CurvePreferences = []tls.CurveID{tls.CurveP256}
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = engine.Run(ctx, listener) })
 	defer serving.Wait()

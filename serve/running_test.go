@@ -40,7 +40,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestMetrics(t *testing.T) {
-	s := loopback(ordinary())
+	s := only(loopback(ordinary()), "mx")
 	s.Metrics = free(t)
 	r := run(t, s)
 	c := r.dial("mx")
@@ -114,7 +114,7 @@ func TestCertificateIsReadAnew(t *testing.T) {
 }
 
 func TestFirstStart(t *testing.T) {
-	s := loopback(ordinary())
+	s := only(loopback(ordinary()), "submission")
 	s.Local = true
 	r := run(t, s)
 	first := r.Status().First
