@@ -95,7 +95,7 @@ func (c Counterexample) Error() string {
 func (p *Proof) Closed() bool { return len(p.Counterexamples) == 0 }
 
 // maxCounterexamples bounds how many are kept; one is enough to refuse a start.
-const maxCounterexamples = 20
+const maxCounterexamples = 5
 
 // Prove tries them all.
 func (p *Policy) Prove() *Proof {
