@@ -104,7 +104,7 @@ func (l *ledger) audit(ctx context.Context, q Queue) error {
 
 // sizes are those that the fault tests put: no body, small, in two batches, in
 // several.
-var sizes = []int{0, 1000, 5000, 128 << 10, 300 << 10}
+var sizes = []int{0, 1000, 5000, 10, 3000, 140 << 10, 700}
 
 func (e Engine) testNoRoom(t *testing.T) {
 	var free uint64
@@ -173,10 +173,10 @@ func (e Engine) testFullDisk(t *testing.T) {
 
 // testFailingDisk fails every operation once: for one moment, and for a while.
 func (e Engine) testFailingDisk(t *testing.T) {
-	for n := range 60 {
+	for n := range 40 {
 		e.survives(t, fmt.Sprintf("sync %d", n), fault.Plan{What: fault.Syncs, After: n, Times: 1, Err: fault.ErrIO})
 		e.survives(t, fmt.Sprintf("change %d", n), fault.Plan{What: fault.Changes, After: 2 * n, Times: 1, Err: fault.ErrIO})
-		if n%6 == 0 {
+		if n%8 == 0 {
 			e.survives(t, fmt.Sprintf("all from change %d", n), fault.Plan{What: fault.Changes, After: 2 * n, Err: fault.ErrIO})
 		}
 	}
