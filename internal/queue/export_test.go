@@ -1,0 +1,4 @@
+package queue
+
+// NewIDAt makes an id of a moment.
+var NewIDAt = newID
