@@ -47,8 +47,10 @@ var house = func() *policy.Policy {
 		Listeners: []policy.Listener{{Name: "mx", Role: policy.MX}, {Name: "submission", Role: policy.Submission}, {Name: "trusted", Role: policy.Trusted}},
 		Domains:   []policy.Domain{{Name: must(mail.ParseDomain("example.org")), Mailboxes: []string{"anna"}}, {Name: must(mail.ParseDomain("asked.example.org")), Asked: true}},
 		Users:     []policy.User{{Name: "anna", MaySendAs: senders("anna@example.org", "sales@example.org")}},
-		Trusted: []policy.TrustedClient{{Name: "scanner", Networks: []policy.Network{{Prefix: netip.MustParsePrefix("10.1.2.40/32")}},
-			MaySendAs: senders("scanner@example.org", "<>")}},
+		Trusted: []policy.TrustedClient{{
+			Name: "scanner", Networks: []policy.Network{{Prefix: netip.MustParsePrefix("10.1.2.40/32")}},
+			MaySendAs: senders("scanner@example.org", "<>"),
+		}},
 	})
 	if fatal, _ := problem.Split(err); fatal != nil {
 		panic(fatal)
@@ -318,8 +320,11 @@ func TestMessages(t *testing.T) {
 		want                string   // how the reply begins
 		has, hasNot         []string // in what is stored
 	}{
-		{"as a mail program writes it", "submission", "From: Anna <anna@example.org>\nTo: b@far.example\nBcc: secret@far.example\nDate: Mon, 1 Jan 2026 10:00:00 +0000\nMessage-ID: <x@y>\nSubject: s\n\ntext", "250",
-			[]string{"Received: by mx.example.org (Postern)\r\n\twith ESMTPSA id ID1;", "Message-ID: <x@y>", "\r\n\r\ntext"}, []string{"Bcc", "secret", stranger, "c.example"}},
+		{
+			"as a mail program writes it", "submission", "From: Anna <anna@example.org>\nTo: b@far.example\nBcc: secret@far.example\nDate: Mon, 1 Jan 2026 10:00:00 +0000\nMessage-ID: <x@y>\nSubject: s\n\ntext", "250",
+			[]string{"Received: by mx.example.org (Postern)\r\n\twith ESMTPSA id ID1;", "Message-ID: <x@y>", "\r\n\r\ntext"},
+			[]string{"Bcc", "secret", stranger, "c.example"},
+		},
 		{"without date and id", "submission", "From: anna@example.org\nSubject: s\n\ntext", "250", []string{"\r\nDate: ", "\r\nMessage-ID: <ID1@mx.example.org>\r\n"}, nil},
 		{"without author", "submission", "Subject: s\n\ntext", "250", []string{"From: <anna@example.org>\r\n"}, nil},
 		{"of two authors", "submission", "From: anna@example.org, sales@example.org\n\ntext", "250", []string{"Sender: <anna@example.org>\r\n"}, nil},
@@ -333,8 +338,11 @@ func TestMessages(t *testing.T) {
 		{"without any header", "submission", "hello", "250", []string{"From: <anna@example.org>", "\r\n\r\nhello\r\n"}, nil},
 		{"with a folded field", "submission", "From: Anna\n <anna@example.org>\nSubject: a\n b\n\ntext", "250", []string{"From: Anna\r\n <anna@example.org>\r\n", "Subject: a\r\n b\r\n"}, nil},
 
-		{"from a stranger", "mx", "From: anybody@far.example\nBcc: x@far.example\n\ntext", "250",
-			[]string{"Received: from unknown ([198.51.100.7])\r\n\tby mx.example.org (Postern)\r\n\twith ESMTP id ID1\r\n\tfor <anna@example.org>;", "From: anybody@far.example\r\nBcc: x@far.example\r\n"}, []string{"Message-ID", "Date:"}},
+		{
+			"from a stranger", "mx", "From: anybody@far.example\nBcc: x@far.example\n\ntext", "250",
+			[]string{"Received: from unknown ([198.51.100.7])\r\n\tby mx.example.org (Postern)\r\n\twith ESMTP id ID1\r\n\tfor <anna@example.org>;", "From: anybody@far.example\r\nBcc: x@far.example\r\n"},
+			[]string{"Message-ID", "Date:"},
+		},
 		{"with a verdict in our name", "mx", "Authentication-Results: mx.example.org; spf=pass\nAuthentication-Results: other.example; spf=pass\n\ntext", "250", []string{"other.example"}, []string{"Authentication-Results: mx.example.org"}},
 		{"in circles", "mx", hops + "\ntext", "554 5.4.6 Loop: 50 hops", nil, nil},
 		{"in circles almost", "mx", hops[15:] + "\ntext", "250", nil, nil},

@@ -21,8 +21,10 @@ func sample() Source {
 	return Source{
 		Hash: "test", Hostname: must(mail.ParseDomain("mx.example.org")),
 		Listeners: []Listener{
-			{Name: "mx", Role: MX, At: at(1)}, {Name: "submission", Role: Submission, At: at(2)},
-			{Name: "submissions", Role: Submissions, At: at(3)}, {Name: "trusted", Role: Trusted, At: at(4)},
+			{Name: "mx", Role: MX, At: at(1)},
+			{Name: "submission", Role: Submission, At: at(2)},
+			{Name: "submissions", Role: Submissions, At: at(3)},
+			{Name: "trusted", Role: Trusted, At: at(4)},
 		},
 		Domains: []Domain{
 			{Name: must(mail.ParseDomain("example.org")), Mailboxes: []string{"anna", "ben"}, Subaddress: "+", At: at(5), Aliases: []Alias{
@@ -33,8 +35,10 @@ func sample() Source {
 			{Name: must(mail.ParseDomain("all.example.org")), CatchAll: must(mail.ParseAddress("anna@example.org")), At: at(9)},
 		},
 		Users: []User{{Name: "anna", MaySendAs: senders("anna@example.org", "sales@example.org"), At: at(10)}, {Name: "root", MaySendAs: senders("*"), At: at(11)}},
-		Trusted: []TrustedClient{{Name: "scanner", Networks: []Network{{netip.MustParsePrefix("10.1.2.40/32"), at(12)}},
-			MaySendAs: senders("scanner@example.org", "<>"), At: at(12)}},
+		Trusted: []TrustedClient{{
+			Name: "scanner", Networks: []Network{{netip.MustParsePrefix("10.1.2.40/32"), at(12)}},
+			MaySendAs: senders("scanner@example.org", "<>"), At: at(12),
+		}},
 		Around: Surroundings{Gateways: []netip.Addr{netip.MustParseAddr("10.1.2.1")}},
 	}
 }

@@ -29,8 +29,10 @@ const (
 
 // Causes returns all causes.
 func Causes() []Cause {
-	return []Cause{NoSuchListener, Form, NeedTLS, NeedLogin, NoIdentity, NotYours, NotTrusted, TrustWithdrawn,
-		NotTheClients, Relaying, UnknownMailbox, Unreachable, AuthorNotYours}
+	return []Cause{
+		NoSuchListener, Form, NeedTLS, NeedLogin, NoIdentity, NotYours, NotTrusted, TrustWithdrawn,
+		NotTheClients, Relaying, UnknownMailbox, Unreachable, AuthorNotYours,
+	}
 }
 
 // A Refusal is a no, and what the person at the other end can do about it.

@@ -25,8 +25,10 @@ func ordinary() Settings {
 	s := Settings{Guard: guard.DefaultLimits, Policy: policy.Source{
 		Hash: "test", Hostname: must(mail.ParseDomain("mx.example.org")),
 		Listeners: []policy.Listener{
-			{Name: "mx", Role: policy.MX, At: at(1)}, {Name: "submission", Role: policy.Submission, At: at(2)},
-			{Name: "submissions", Role: policy.Submissions, At: at(3)}, {Name: "trusted", Role: policy.Trusted, At: at(4)},
+			{Name: "mx", Role: policy.MX, At: at(1)},
+			{Name: "submission", Role: policy.Submission, At: at(2)},
+			{Name: "submissions", Role: policy.Submissions, At: at(3)},
+			{Name: "trusted", Role: policy.Trusted, At: at(4)},
 		},
 		Domains: []policy.Domain{{Name: must(mail.ParseDomain("example.org")), Mailboxes: []string{"anna"}, At: at(5)}},
 		Users:   []policy.User{{Name: "anna", MaySendAs: []policy.Senders{must(policy.ParseSenders("anna@example.org"))}, At: at(6)}},

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,8 @@ import (
 
 func doctorCommand() *cobra.Command {
 	var p place
-	var postfix, outgoing string
+	var outgoing string
+	foreign := map[string]*string{} // by reader: the folder of that server's configuration
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "doctor",
@@ -33,15 +35,24 @@ Exit code: 0 nothing to mend, 1 a problem, 2 a warning.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var list []doctor.Finding
-			if postfix != "" {
-				foreign, err := doctor.Here(postfix)
+			another := false
+			for _, r := range doctor.Readers() {
+				dir := *foreign[r.Name]
+				if dir == "" {
+					continue
+				}
+				another = true
+				here, err := doctor.Here(dir)
 				if err != nil {
 					return &exit{code: exitIO, err: err}
 				}
-				if list, err = doctor.Postfix(c.Context(), foreign); err != nil {
+				found, err := r.Read(c.Context(), here)
+				if err != nil {
 					return &exit{code: exitIO, err: err}
 				}
-			} else {
+				list = append(list, found...)
+			}
+			if !another {
 				settings, err := p.settings()
 				if err != nil {
 					return badConfig(c.ErrOrStderr(), err)
@@ -63,7 +74,9 @@ Exit code: 0 nothing to mend, 1 a problem, 2 a warning.`,
 			return printFindings(c, list, asJSON)
 		},
 	}
-	c.Flags().StringVar(&postfix, "postfix", "", "read the configuration of a Postfix in `FOLDER`")
+	for _, r := range doctor.Readers() {
+		foreign[r.Name] = c.Flags().String(r.Name, "", fmt.Sprintf("read the configuration of %s in `FOLDER`, such as %s", r.Title, r.Usual))
+	}
 	c.Flags().StringVar(&outgoing, "outgoing", "", "also try to reach port 25 of `HOST`: some providers block it")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	p.add(c)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -9,8 +10,6 @@ import (
 	"postern/internal/problem"
 	"postern/mail"
 	"postern/policy"
-
-	"net/netip"
 )
 
 // broken are the well-known ways to open a Postfix, and the nearest that our

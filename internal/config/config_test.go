@@ -165,8 +165,10 @@ func TestEveryDraftLoads(t *testing.T) {
 		for _, deliver := range []string{"hold", "lmtp:unix:/run/lmtp", "smtp:mail.example.org:25"} {
 			for _, smarthost := range []string{"", "smtp.provider.example:465"} {
 				for _, user := range []string{"", "anna"} {
-					d := Draft{Hostname: "mx.example.org", Domain: domain, Deliver: deliver, Recipients: []string{"postmaster"}, Smarthost: smarthost,
-						User: user, MaySendAs: []string{"anna@example.org"}, State: "/var/lib/postern", Program: "/usr/bin/postern", Config: "/etc/postern/postern.hcl"}
+					d := Draft{
+						Hostname: "mx.example.org", Domain: domain, Deliver: deliver, Recipients: []string{"postmaster"}, Smarthost: smarthost,
+						User: user, MaySendAs: []string{"anna@example.org"}, State: "/var/lib/postern", Program: "/usr/bin/postern", Config: "/etc/postern/postern.hcl",
+					}
 					files, err := d.Files()
 					if err != nil || d.Check() != nil {
 						t.Fatal(err, d.Check())
