@@ -1,5 +1,5 @@
-// Command postern finds open relays, shows them, and will be a mail relay that
-// cannot become one. Each command has a file of its own; the work is done by
+// Command postern is a mail relay that cannot become an open one, finds and
+// proves those that are, and shows them. Each command has a file of its own; the work is done by
 // the packages that it composes.
 package main
 
@@ -77,13 +77,17 @@ func run(ctx context.Context, args []string) int {
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "postern",
-		Short: "find, prove and close open mail relays",
-		Long: `Postern finds open relays: servers that carry anybody's mail.
+		Short: "a mail relay that cannot become an open one, and the auditor of all others",
+		Long: `Postern is a mail relay that cannot become an open relay, a server that carries
+anybody's mail; and it finds and proves those that are.
 
+  postern serve         run the relay; without a configuration, on loopback
+  postern init          write a first configuration
+  postern explain       why a session is let in or not, and by which line
+  postern queue list    what waits
   postern check HOST    test a mail server of yours; prove an open one
   postern lab           every kind of open relay and decoy, on loopback
-  postern lab --check   judge all of them
-  postern collect       the other end of a check: where proof arrives
+  postern doctor        what to mend on this machine, or in a Postfix
 
 Each command has --help with examples. More: README.md and docs/.`,
 		Version:       version(),
