@@ -6,7 +6,6 @@ import (
 
 	"postern/guard"
 	"postern/internal/problem"
-	"postern/mail"
 	"postern/policy"
 	"postern/smtp"
 )
@@ -24,7 +23,6 @@ type Settings struct {
 	Routes    []Route
 	Guard     guard.Limits
 	Engine    smtp.Limits
-	Reserve   Reserve
 	Audit     Audit
 	Metrics   netip.AddrPort // where /metrics and /healthz are; zero: nowhere
 	Log       Log
@@ -69,16 +67,9 @@ type Route struct {
 	At        problem.Pos
 }
 
-// A Reserve is how much of the disk stays free: the larger of both.
-type Reserve struct {
-	Share float64 // of the file system, 0 to 1
-	Bytes uint64
-}
-
 // Audit says how often the relay audits itself besides at start and reload.
 type Audit struct {
 	Every time.Duration
-	Alert mail.Address // who is told; zero: the log alone
 }
 
 // Log says what is logged and how.
