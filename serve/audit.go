@@ -140,7 +140,7 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 		Addr: netip.AddrPortFrom(inside, auditPorts[l.Role]), Helo: "self-audit.invalid", Timeout: auditPatience,
 		// A balancer of ours names the client before each form; the forms that
 		// claim to be another write their own header.
-		Proxied: slices.ContainsFunc(l.Proxy, func(p netip.Prefix) bool { return p.Contains(from) }),
+		Proxied: slices.ContainsFunc(l.Proxy, func(p netip.Prefix) bool { return p.Contains(from.Unmap()) }),
 	}}
 	var err error
 	switch l.Role {

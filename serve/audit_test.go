@@ -100,6 +100,11 @@ func TestSelfAuditBehindAProxy(t *testing.T) {
 	if err != nil || !a.Closed() {
 		t.Errorf("audit = %+v, %v", a, err)
 	}
+	for _, balancer := range []string{"192.0.2.2", "::ffff:192.0.2.2"} { // each form came behind its header
+		if one, err := g.auditFrom(t.Context(), s.Listeners[0], netip.MustParseAddr(balancer)); err != nil || one.Played < 80 {
+			t.Errorf("from the balancer %s: %+v, %v", balancer, one, err)
+		}
+	}
 	one, err := g.auditFrom(t.Context(), s.Listeners[0], netip.MustParseAddr("198.51.100.7"))
 	if err != nil || one.Played != 0 {
 		t.Errorf("a stranger who connects directly was answered: %+v, %v", one, err)

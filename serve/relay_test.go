@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -161,6 +162,10 @@ func TestRelay(t *testing.T) {
 	list := r.queued()
 	if len(list) != 2 || list[1].Identity != "anna" || list[1].To[0].Grant.Reason != "authenticated" || list[1].To[0].Grant.Origin != "postern.hcl:6:1" {
 		t.Errorf("queue = %+v", list)
+	}
+	var body bytes.Buffer // what was sent is what is kept
+	if err := Dial(r.state).Get(t.Context(), "/queue/"+list[1].ID+"/body", &body); err != nil || !strings.HasSuffix(body.String(), "\r\n\r\ntext\r\n") {
+		t.Errorf("the body: %q, %v", body.String(), err)
 	}
 	if w := r.Status().Wall; w.Turned != 2 || w.Relayed != 0 {
 		t.Errorf("wall = %+v", w)

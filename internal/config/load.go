@@ -128,7 +128,7 @@ func (r *reader) finish() (serve.Settings, error) {
 	}
 	// Accepted mail is kept, and shown; what takes it further is not built yet.
 	s.Hold = "accepted mail waits here: this version does not deliver yet"
-	if !slices.ContainsFunc(s.Routes, func(route serve.Route) bool { return route.Domain == "default" && !route.Hold }) {
+	if !slices.ContainsFunc(s.Routes, func(route serve.Route) bool { return route.Domain == "default" }) {
 		s.Hold = "outgoing mail waits: no route \"default\" says how it leaves"
 	}
 	if _, err := policy.Compile(s.Policy); err != nil && !s.Policy.Hostname.IsZero() {

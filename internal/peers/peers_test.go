@@ -164,7 +164,8 @@ func knock(t *testing.T, target *Target, k Knock) (int, string) {
 }
 
 // zone answers for the collector's domain on the tester's side. Every name in it is a host with
-// the tester's address, and backup has the target as its second exchanger.
+// the tester's address, six and what is below it only that of IPv6; backup has the target as its
+// second exchanger.
 func zone(t *testing.T, target *Target) {
 	t.Helper()
 	pc, err := target.ListenPacket(t.Context(), net.JoinHostPort(Tester4, "53"))
@@ -181,12 +182,22 @@ func zone(t *testing.T, target *Target) {
 		records := []string{}
 		switch q.Question[0].Qtype {
 		case dns.TypeMX:
-			records = append(records, name+" 60 IN MX 10 mx."+Collector+".")
+			host := "mx." + Collector + "."
+			if strings.HasPrefix(name, "six.") {
+				host = name
+			}
+			records = append(records, name+" 60 IN MX 10 "+host)
 			if strings.HasPrefix(name, "backup.") {
 				records = append(records, name+" 60 IN MX 20 "+Host+".")
 			}
 		case dns.TypeA:
-			records = append(records, name+" 60 IN A "+Tester4)
+			if !strings.HasPrefix(name, "six.") {
+				records = append(records, name+" 60 IN A "+Tester4)
+			}
+		case dns.TypeAAAA:
+			if strings.HasPrefix(name, "six.") {
+				records = append(records, name+" 60 IN AAAA "+Tester6)
+			}
 		}
 		for _, text := range records {
 			if rr, err := dns.NewRR(text); err == nil && m.Rcode == dns.RcodeSuccess {

@@ -61,14 +61,25 @@ func relay(more string, ports ...string) func() setup {
 	}
 }
 
-// relayTrusted trusts a device that is not the tester.
-const relayTrusted = `
+const (
+	// relayTrusted trusts a device that is not the tester.
+	relayTrusted = `
 listener "trusted" { port = 2526 }
 trusted_client "scanner" {
   address = "203.0.113.44"
   may_send_as = ["*@victim.example"]
 }
 `
+	// relayProxied takes the tester for a balancer: what it says of its client's address is believed,
+	// and makes nobody more than a stranger.
+	relayProxied = `
+listener "behind" {
+  role = "mx"
+  port = 2525
+  proxy_from = ["192.0.2.66"]
+}
+`
+)
 
 var posternCases = []Case{
 	{
@@ -86,6 +97,12 @@ var posternCases = []Case{
 		Knock: Knock{Port: "2526", From: "stranger@far.example", To: []string{"{foreign}"}},
 		Flags: []string{"--port", "25,465,587"},
 		setup: relay(relayTrusted, "2526"),
+	},
+	{
+		Server: "postern", Config: "closed-proxied", What: "and the stranger sits where a balancer is expected, on 2525",
+		Want: "closed", Family: "4", Flags: []string{"--port", "25,465,587,2525"},
+		Knock: Knock{Port: "2525", Preamble: "PROXY TCP4 198.51.100.7 203.0.113.10 4444 2525\r\n", From: "stranger@far.example", To: []string{"{foreign}"}},
+		setup: relay(relayProxied, "2525"),
 	},
 }
 

@@ -59,7 +59,8 @@ func (b *body) WriteTo(w io.Writer) (total int64, err error) {
 		if err != nil {
 			return total, err
 		}
-		if b.pending, b.err = nil, b.next(); b.err == io.EOF { //nolint:errorlint // next returns it bare
+		b.pending = nil                        // before next, which fills it
+		if b.err = b.next(); b.err == io.EOF { //nolint:errorlint // next returns it bare
 			return total, nil
 		}
 		if b.err != nil {
