@@ -192,7 +192,6 @@ func (q *Queue) deleteAside(ids []string) (n int, err error) {
 	}
 	defer done()
 	b := s.db.NewBatch()
-	defer b.Close()
 	for _, id := range ids {
 		k := keyOf(id)
 		if _, ok, err := s.get(k.at(corruptKey)); err != nil {
@@ -225,7 +224,7 @@ func (q *Queue) Stats(context.Context) (queue.Stats, error) {
 	}
 	defer done()
 	q.mu.Lock()
-	t := queue.Stats{Messages: map[queue.State]int{}, Octets: q.x.octets, Corrupt: q.corrupt}
+	t := queue.Stats{Messages: make(map[queue.State]int), Octets: q.x.octets, Corrupt: q.corrupt}
 	for _, state := range queue.States() {
 		t.Messages[state] = q.x.states[state]
 	}

@@ -46,14 +46,14 @@ func (q *Queue) sync() error {
 // edit reads a record, changes it and writes it back, or removes the message.
 // In the index, after it was committed, first is called before the record is entered.
 func (q *Queue) edit(k key, stable bool, change func(*record) (keep bool, err error), first ...func(*index)) error {
-	lock := q.lock(k)
-	lock.Lock()
-	defer lock.Unlock()
 	s, done, err := q.use()
 	if err != nil {
 		return err
 	}
 	defer done()
+	lock := q.lock(k)
+	lock.Lock()
+	defer lock.Unlock()
 	r, err := s.record(k)
 	if errors.Is(err, errRecord) {
 		return q.setAside(s, k, err)

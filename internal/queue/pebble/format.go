@@ -65,9 +65,9 @@ func formatOf(r lib.Reader) (uint64, error) {
 	return n, errors.Join(err, closer.Close())
 }
 
-func setFormat(db *lib.DB, n uint64, do step) error {
+func setFormat(db *lib.DB, n uint64, do step) (err error) {
 	b := db.NewBatch()
-	defer b.Close()
+	defer func() { err = errors.Join(err, b.Close()) }()
 	if do != nil {
 		if err := do(db, b); err != nil {
 			return err

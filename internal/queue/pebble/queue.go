@@ -37,8 +37,10 @@ type Queue struct {
 	changed chan struct{}
 	locks   [1024]sync.Mutex // of messages, by key: held over read, change, commit
 
-	gate  sync.RWMutex // held for reading while the store is used
-	store *store       // nil: broken and not opened again yet, or closed
+	// The gate is held for reading while the store is used, and for writing while
+	// it is replaced. It comes before the lock of a message, and that before mu.
+	gate  sync.RWMutex
+	store *store // nil: broken and not opened again yet, or closed
 
 	mu      sync.Mutex
 	x       *index
@@ -100,7 +102,6 @@ func (q *Queue) open() error {
 func (q *Queue) load(s *store) (*index, error) {
 	x := newIndex()
 	tidy := s.db.NewBatch()
-	defer tidy.Close()
 	aside := 0
 	err := q.read(s, func(k []byte, v []byte, r record, bad error) error {
 		id, _ := keyIn(k)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	lib "github.com/cockroachdb/pebble/v2"
@@ -92,11 +93,7 @@ func (s *store) options(o Options) *lib.Options {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		EventListener: &lib.EventListener{
-			BackgroundError: func(err error) {
-				if !s.fence.down() {
-					o.Report(fmt.Errorf("queue store: %w", err))
-				}
-			},
+			BackgroundError: s.background(o.Report),
 			DataCorruption: func(info lib.DataCorruptionInfo) {
 				o.Report(problem.At(problem.Pos{File: info.Path}, "a file of the queue is damaged: "+info.Details.Error(),
 					"make a backup with what can still be read, and look at the disk"))
@@ -114,7 +111,27 @@ func (s *store) options(o Options) *lib.Options {
 	return lo
 }
 
-// commit writes a batch, and with sync returns only when it is on stable
+// background returns what hears of flushes and compactions that failed. The
+// library tries again without a pause, so the same is reported once a minute.
+func (s *store) background(report func(error)) func(error) {
+	var mu sync.Mutex
+	var last string
+	var at time.Time
+	return func(err error) {
+		mu.Lock()
+		again := err.Error() == last && time.Since(at) < time.Minute
+		if !again {
+			last, at = err.Error(), time.Now()
+		}
+		mu.Unlock()
+		if !again && !s.fence.down() {
+			report(fmt.Errorf("queue store: %w", err))
+		}
+	}
+}
+
+// commit writes a batch and gives it back to the library, so that nobody may
+// touch it any more. With sync it returns only when the batch is on stable
 // storage. An error says that nobody knows whether it is there.
 func (s *store) commit(b *lib.Batch, sync bool) error {
 	how := lib.NoSync

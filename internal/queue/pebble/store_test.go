@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -354,7 +355,7 @@ func TestLeasesOutliveAFailure(t *testing.T) {
 		t.Error("what is being delivered was given out again")
 	}
 	rest, err := io.ReadAll(body)
-	if err != nil || !bytes.Equal(append(first, rest...), queuetest.Text(1, 3*pebble.ChunkSize)) {
+	if err != nil || !bytes.Equal(slices.Concat(first, rest), queuetest.Text(1, 3*pebble.ChunkSize)) {
 		t.Errorf("the body over the failure: %d octets, %v", len(rest), err)
 	}
 	if left, err := q.Settle(ctx, l, queue.Outcome{Which: l.Which[0], State: queue.Delivered}); left != 0 || err != nil {
@@ -442,7 +443,7 @@ func TestBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close()
+	defer func() { _ = again.Close() }()
 	if sum, err := again.Verify(t.Context()); err != nil || len(sum.Faults) > 0 || sum.Messages != 3 || sum.Octets != 3000+3*pebble.ChunkSize {
 		t.Errorf("the restored queue: %+v, %v", sum, err)
 	}

@@ -192,7 +192,7 @@ func (e Engine) testLanes(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	count := map[queue.Lane]int{}
+	count := make(map[queue.Lane]int)
 	for _, l := range r.lease(queue.Ask{Max: 7}) {
 		count[lanes[l.Message.ID]]++
 	}
