@@ -35,7 +35,7 @@ func (p *Policy) Author(c Client, author mail.Address) *Refusal {
 	if slices.ContainsFunc(list, func(s Senders) bool { return s.permitsAddress(author) }) {
 		return nil
 	}
-	return refuse(AuthorNotYours, at, shown(author.String()), who)
+	return refuse(AuthorNotYours, at, shown(author.String()), named(who))
 }
 
 // A query is one question to the policy, with all that is found for it.

@@ -55,7 +55,9 @@ func TestProofSeesWhatCompileMissed(t *testing.T) {
 		{"a listener changed its role", func(p *Policy) { p.listeners["mx"].role = Trusted }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := compiled(t, sample())
+			s := sample()
+			s.Domains = s.Domains[:1] // each proof is a whole one
+			p := compiled(t, s)
 			c.change(p)
 			if proof := p.Prove(); proof.Closed() {
 				t.Error("the proof finds nothing")

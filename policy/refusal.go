@@ -2,6 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"postern/internal/problem"
 	"postern/mail"
@@ -80,14 +82,34 @@ var catalogue = map[Cause]text{
 	AuthorNotYours: {550, "5.7.1", "The From line %s does not belong to %s; use an address of your own"},
 }
 
-// shown is what a stranger wrote, cut to what a reply can hold and quoted when
-// it is printed.
+// shown is what a stranger wrote, quoted when it is printed and cut to what a
+// reply has room for: two of them and any text of the catalogue stay below 200
+// octets, and each octet may take four to print.
 type shown string
 
 func (s shown) String() string {
-	const most = 80
-	if len(s) > most {
-		s = s[:most] + "..."
+	const most = 48
+	text := strconv.QuoteToASCII(string(s))
+	if len(text) <= most {
+		return text
 	}
-	return fmt.Sprintf("%+q", string(s))
+	cut := []rune(string(s))
+	for len(text) > most-len("...") {
+		cut = cut[:len(cut)-1]
+		text = strconv.QuoteToASCII(string(cut))
+	}
+	return text + "..."
+}
+
+// named is a name that we gave ourselves: it stands as it is where it is
+// short and plain, else like what a stranger wrote.
+type named string
+
+func (n named) String() string {
+	const most = 40
+	odd := strings.ContainsFunc(string(n), func(r rune) bool { return r <= ' ' || r > '~' })
+	if odd || len(n) > most {
+		return shown(n).String()
+	}
+	return string(n)
 }

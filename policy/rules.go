@@ -54,7 +54,7 @@ var rules = []rule{
 			return nil
 		}
 		if _, ok := permitted(q.identity.maySendAs, q.from); !ok {
-			return refuse(NotYours, q.identity.at, q.identity.name, shown(q.from.String()))
+			return refuse(NotYours, q.identity.at, named(q.identity.name), shown(q.from.String()))
 		}
 		return nil
 	}},
@@ -75,7 +75,7 @@ var rules = []rule{
 			return nil
 		}
 		if _, ok := permitted(q.trusted.maySendAs, q.from); !ok {
-			return refuse(NotTheClients, q.trusted.at, q.trusted.name, shown(q.from.String()))
+			return refuse(NotTheClients, q.trusted.at, named(q.trusted.name), shown(q.from.String()))
 		}
 		return nil
 	}},

@@ -1,0 +1,112 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"unicode"
+
+	"postern/internal/problem"
+	"postern/mail"
+)
+
+// Each text names what to do, fits a reply whatever it is about, and is of one
+// class in both codes.
+func TestEveryRefusalHasItsText(t *testing.T) {
+	hostile := []string{strings.Repeat("x", 300), "\r\n250 ok", strings.Repeat("\u00e9", 60), strings.Repeat("\xff", 90), strings.Repeat("\U0001f4ee", 30), ""}
+	for _, cause := range Causes() {
+		args := make([]any, strings.Count(catalogue[cause].format, "%s"))
+		for _, text := range hostile {
+			for i := range args {
+				args[i] = shown(text)
+			}
+			checkText(t, cause, refuse(cause, problem.Pos{}, args...).Reply())
+			for i := range args {
+				args[i] = named(text)
+			}
+			checkText(t, cause, refuse(cause, problem.Pos{}, args...).Reply())
+		}
+	}
+	if len(Causes()) != len(catalogue) {
+		t.Errorf("%d causes, %d texts", len(Causes()), len(catalogue))
+	}
+}
+
+func checkText(t *testing.T, cause Cause, r mail.Reply) {
+	t.Helper()
+	const id = " [0123456789abcdef0123456789]" // what a door adds
+	line := r.String() + id
+	if r.Text() == "" || strings.Contains(line, "%!") || len(line) > 200 || strings.ContainsFunc(line, func(c rune) bool { return c > unicode.MaxASCII || c < ' ' }) {
+		t.Errorf("%s: %d octets: %q", cause, len(line), line)
+	}
+	if int(r.Enhanced.Class) != r.Code/100 {
+		t.Errorf("%s: %s is of two classes", cause, r)
+	}
+	if r.Transient() != (cause == NoSuchListener || cause == TrustWithdrawn) {
+		t.Errorf("%s: %d; waiting helps only where something of ours may change", cause, r.Code)
+	}
+}
+
+// replies provokes each refusal once.
+func replies(t *testing.T) []byte {
+	anna := Client{Listener: "submission", Addr: netip.MustParseAddr("198.51.100.7"), TLS: true, Identity: "anna"}
+	as := func(c Client, change func(c *Client)) Client { change(&c); return c }
+	scanner := Client{Listener: "trusted", Addr: netip.MustParseAddr("10.1.2.40")}
+	p := compiled(t, sample())
+	var b bytes.Buffer
+	seen := map[Cause]bool{}
+	for _, c := range []struct {
+		client   Client
+		from, to string
+	}{
+		{as(anna, func(c *Client) { c.Listener = "closed" }), "<anna@example.org>", "<b@far.example>"},
+		{as(anna, func(c *Client) { c.TLS = false }), "<anna@example.org>", "<b@far.example>"},
+		{as(anna, func(c *Client) { c.Identity = "" }), "<anna@example.org>", "<b@far.example>"},
+		{as(anna, func(c *Client) { c.Identity = "ghost" }), "<anna@example.org>", "<b@far.example>"},
+		{anna, "<ben@example.org>", "<b@far.example>"},
+		{anna, "<anna@example.org>", "<b@[192.0.2.1]>"},
+		{as(scanner, func(c *Client) { c.Addr = anna.Addr }), "<scanner@example.org>", "<b@far.example>"},
+		{as(scanner, func(c *Client) { c.Suspended = true }), "<scanner@example.org>", "<b@far.example>"},
+		{scanner, "<anna@example.org>", "<b@far.example>"},
+		{Client{Listener: "mx", Addr: anna.Addr}, "<>", "<b%far.example@example.org>"},
+		{Client{Listener: "mx", Addr: anna.Addr}, "<>", "<b@far.example>"},
+		{Client{Listener: "mx", Addr: anna.Addr}, "<>", "<nobody@example.org>"},
+	} {
+		from, to := paths(c.from, c.to)
+		g, refusal := p.Decide(c.client, from, to)
+		if refusal == nil {
+			t.Fatalf("%+v: granted %v", c, g)
+		}
+		seen[refusal.Cause] = true
+		fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())
+	}
+	refusal := p.Author(anna, must(mail.ParseAddress("ben@example.org")))
+	if refusal == nil {
+		t.Fatal("anna may write as ben")
+	}
+	seen[refusal.Cause] = true
+	fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())
+	for _, cause := range Causes() {
+		if !seen[cause] {
+			t.Errorf("nothing provokes %s", cause)
+		}
+	}
+	return b.Bytes()
+}
+
+// The texts are read by people; a change of one is to be seen.
+func TestReplies(t *testing.T) {
+	const file = "testdata/replies.txt"
+	got := replies(t)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(file); err != nil || !bytes.Equal(want, got) {
+		t.Errorf("the replies are not those of %s (%v); if they are meant: go test ./policy -run TestReplies -update\n%s", file, err, got)
+	}
+}
