@@ -54,15 +54,51 @@ func (v *session) read(body io.Reader) (io.Reader, mail.Reply) {
 func (v *session) inbound(f []field) []field {
 	var kept []field
 	for _, each := range f {
-		if each.is("Authentication-Results") {
-			id, _, _ := strings.Cut(each.body(), ";")
-			if name, _, _ := strings.Cut(strings.TrimSpace(id), " "); strings.EqualFold(name, v.server.Name) {
-				continue
-			}
+		if each.is("Authentication-Results") && strings.EqualFold(strings.TrimSuffix(authservID(each.body()), "."), v.server.Name) {
+			continue
 		}
 		kept = append(kept, each)
 	}
 	return kept
+}
+
+// authservID returns in whose name a verdict is given: a token or a quoted
+// string, with comments around it (RFC 8601 section 2.2).
+func authservID(body string) string {
+	body = skipComments(body)
+	if quoted, ok := strings.CutPrefix(body, `"`); ok {
+		var id strings.Builder
+		for i := 0; i < len(quoted) && quoted[i] != '"'; i++ {
+			if quoted[i] == '\\' && i+1 < len(quoted) {
+				i++
+			}
+			id.WriteByte(quoted[i])
+		}
+		return strings.TrimSpace(id.String())
+	}
+	if end := strings.IndexAny(body, " \t;("); end >= 0 {
+		body = body[:end]
+	}
+	return body
+}
+
+// skipComments returns what follows white space and comments, which nest (RFC
+// 5322 section 3.2.2).
+func skipComments(s string) string {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '(':
+			depth++
+		case depth > 0 && c == ')':
+			depth--
+		case depth > 0 && c == '\\':
+			i++
+		case depth == 0 && c != ' ' && c != '\t':
+			return s[i:]
+		}
+	}
+	return ""
 }
 
 // single are the fields that a message has once at the most (RFC 5322 section 3.6).
