@@ -64,3 +64,19 @@ func TestParseRate(t *testing.T) {
 		}
 	}
 }
+
+// What reads as a rate is written as the same rate, and lets something pass.
+func FuzzParseRate(f *testing.F) {
+	for _, seed := range []string{"50/h", "1/s", "9223372036854775807/d", "+5/m", "05/m", "5/", "-1/h", "5/h "} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseRate(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseRate(r.String()); err != nil || again != r || r.N < 1 || r.Per <= 0 {
+			t.Errorf("ParseRate(%q) = %v, which reads as %v (%v)", s, r, again, err)
+		}
+	})
+}

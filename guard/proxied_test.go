@@ -38,7 +38,7 @@ func v2(source [4]byte) string {
 func TestProxied(t *testing.T) {
 	const good = "PROXY TCP4 198.51.100.7 192.0.2.1 40000 25\r\n"
 	for _, c := range []struct {
-		name, from, sends string
+		name, from, sends string // "|" parts it into writes, a second apart
 		peer              string // as whom it is served; "": it is not
 	}{
 		{"v1", "192.0.2.2", good, "198.51.100.7"},
@@ -55,6 +55,14 @@ func TestProxied(t *testing.T) {
 		{"no address", "192.0.2.2", "PROXY TCP4 0.0.0.0 192.0.2.1 40000 25\r\n", ""},
 		{"UNKNOWN", "192.0.2.2", "PROXY UNKNOWN\r\n", ""},
 		{"LOCAL", "192.0.2.2", v2Local, ""},
+		// A balancer sends v1 in one segment; in parts it is refused, never guessed at.
+		{"v1 in parts", "192.0.2.2", "PROXY TCP4 198.5|1.100.7 192.0.2.1 400|00 25\r\n", ""},
+		{"v2 in two parts", "192.0.2.2", v2([4]byte{198, 51, 100, 7})[:9] + "|" + v2([4]byte{198, 51, 100, 7})[9:], "198.51.100.7"},
+		{"v1 drop by drop", "192.0.2.2", strings.Join(strings.Split(good, ""), "|"), ""},
+		{"v2 drop by drop", "192.0.2.2", strings.Join(strings.Split(v2([4]byte{198, 51, 100, 7}), ""), "|"), ""},
+		{"two headers, of which the first counts", "192.0.2.2", good + "PROXY TCP4 127.0.0.1 192.0.2.1 40000 25\r\n", "198.51.100.7"},
+		{"v2, cut off", "192.0.2.2", v2([4]byte{198, 51, 100, 7})[:20], ""},
+		{"v2, link-local", "192.0.2.2", v2([4]byte{169, 254, 1, 1}), ""},
 		{"cut off", "192.0.2.2", "PROXY TCP4 198.51.100.7", ""},
 		{"garbage", "192.0.2.2", "PROXY TCP4 a b c d\r\n", ""},
 	} {
@@ -74,15 +82,30 @@ func TestProxied(t *testing.T) {
 					_ = server.Run(ctx, Proxied(l, []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}, own))
 				}()
 				began := time.Now()
-				go func() { _, _ = near.Write([]byte(c.sends)) }()
+				wrote := make(chan struct{})
+				go func() {
+					defer close(wrote)
+					for i, part := range strings.Split(c.sends, "|") {
+						if i > 0 {
+							time.Sleep(time.Second) // of the bubble
+						}
+						if _, err := near.Write([]byte(part)); err != nil {
+							return
+						}
+					}
+				}()
 				line, _ := bufio.NewReader(near).ReadString('\n')
 				if served := strings.HasPrefix(line, "220"); served != (c.peer != "") || time.Since(began) > proxyPatience {
 					t.Errorf("%q after %s", line, time.Since(began))
+				}
+				if c.peer == "" && line != "" {
+					t.Errorf("refused with a word: %q", line)
 				}
 				if c.peer != "" && b.events[0].Peer.String() != c.peer {
 					t.Errorf("served as %s", b.events[0].Peer)
 				}
 				near.Close()
+				<-wrote
 				cancel()
 				close(l.conns)
 				<-done

@@ -57,7 +57,7 @@ func replies(t *testing.T) []byte {
 	scanner := Client{Listener: "trusted", Addr: netip.MustParseAddr("10.1.2.40")}
 	p := compiled(t, sample())
 	var b bytes.Buffer
-	seen := map[Cause]bool{}
+	seen := map[string]bool{}
 	for _, c := range []struct {
 		client   Client
 		from, to string
@@ -80,17 +80,17 @@ func replies(t *testing.T) []byte {
 		if refusal == nil {
 			t.Fatalf("%+v: granted %v", c, g)
 		}
-		seen[refusal.Cause] = true
+		seen[string(refusal.Cause)] = true
 		fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())
 	}
 	refusal := p.Author(anna, must(mail.ParseAddress("ben@example.org")))
 	if refusal == nil {
 		t.Fatal("anna may write as ben")
 	}
-	seen[refusal.Cause] = true
+	seen[string(refusal.Cause)] = true
 	fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())
 	for _, cause := range Causes() {
-		if !seen[cause] {
+		if !seen[string(cause)] {
 			t.Errorf("nothing provokes %s", cause)
 		}
 	}
