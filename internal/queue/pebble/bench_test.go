@@ -130,15 +130,18 @@ func BenchmarkStart(b *testing.B) {
 	}
 	dir := b.TempDir() + "/queue"
 	fill(b, dir, n)
-	var list time.Duration
+	var list, used time.Duration
 	for b.Loop() {
-		before := heap()
+		b.StopTimer()
+		before, start := heap(), cpu(b)
+		b.StartTimer()
 		q := onDisk(b, dir)
 		b.StopTimer()
+		used += cpu(b) - start
 		b.ReportMetric(float64(heap()-before)/float64(n), "octets/message")
-		start := time.Now()
+		asked := time.Now()
 		page, next, err := q.List(b.Context(), queue.Filter{}, queue.Page{})
-		list += time.Since(start)
+		list += time.Since(asked)
 		if err != nil || len(page) != 100 || next == "" {
 			b.Fatal(len(page), err)
 		}
@@ -150,6 +153,7 @@ func BenchmarkStart(b *testing.B) {
 		}
 		b.StartTimer()
 	}
+	b.ReportMetric(float64(used)/float64(b.N*n)/1e3, "cpu-µs/message")
 	b.ReportMetric(float64(list.Microseconds())/float64(b.N), "µs/first-page")
 }
 
