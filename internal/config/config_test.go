@@ -36,6 +36,9 @@ func TestProblems(t *testing.T) {
 		{"a wrong role", "listener \"foo\" {\n  port = 1\n  role = \"mix\"\n}", `f.hcl:8:10: role: unknown value "mix"; did you mean "mx"?`},
 		{"no port", `listener "submission" { addresses = ["127.0.0.1"] }`, `f.hcl:6:1: listener "submission" has no port; write port = 25`},
 		{"a port that is none", `listener "submission" { port = 70000 }`, "f.hcl:6:32: port 70000 is no port"},
+		{"one socket twice", `listener "submission" { port = 465 }`, `f.hcl:6:1: listener "submission" takes 0.0.0.0:465, which listener "submissions" of f.hcl:3:1 has already; give one of them another port`},
+		{"one socket as a part of all", "listener \"submission\" {\n  port = 25\n  addresses = [\"2001:db8::7\"]\n}", `f.hcl:6:1: listener "submission" takes [2001:db8::7]:25, which listener "mx" of f.hcl:2:1 has already`},
+		{"a listener without sockets", "listener \"submission\" {\n  port = 587\n  addresses = []\n}", `f.hcl:6:1: listener "submission" listens nowhere`},
 		{"an address that is none", "listener \"submission\" {\n  port = 587\n  addresses = [\"127.0.0.1\", \"127.1\"]\n}", `f.hcl:8:29: addresses: "127.1" is no address; write 192.0.2.7`},
 		{"PROXY from anybody", "listener \"submission\" {\n  port = 587\n  proxy_from = [\"0.0.0.0/0\"]\n}", "f.hcl:8:17: proxy_from 0.0.0.0/0 trusts everybody"},
 		{"PROXY and trust", "listener \"t\" {\n  role = \"trusted\"\n  port = 1\n  proxy_from = [\"192.0.2.2\"]\n}", `f.hcl:6:1: listener "t" trusts clients by their address and takes that address from a PROXY header`},
@@ -50,16 +53,22 @@ func TestProblems(t *testing.T) {
 		{"no place of mailboxes", `domain "a.example" { recipients = [] }`, `f.hcl:6:1: domain "a.example" does not say where its mailboxes are`},
 		{"mailboxes unknown", `domain "a.example" { deliver = "hold" }`, `f.hcl:6:1: nobody can be asked which mailboxes "a.example" has`},
 		{"a next hop that is none", `domain "a.example" { deliver = "dovecot" }`, `f.hcl:6:32: deliver: "dovecot" says no place; write "lmtp:unix:/path"`},
+		{"a next hop in IPv6 without brackets", `domain "a.example" { deliver = "smtp:2001:db8::1:25" }`, `f.hcl:6:32: deliver: "2001:db8::1:25" is no host and port; write mail.example.org:25, 192.0.2.7:25 or [2001:db8::7]:25`},
+		{"a next hop with a port that is none", `domain "a.example" { deliver = "smtp:mail:70000" }`, `f.hcl:6:32: deliver: "mail:70000" is no host and port`},
 		{"a next hop without port", `domain "a.example" { deliver = "smtp:mail" }`, `f.hcl:6:32: deliver: "mail" is no host and port`},
 		{"a mailbox that is a route", "domain \"a.example\" {\n  recipients = [\"a%b\"]\n  deliver = \"hold\"\n}", `f.hcl:6:1: mailbox "a%b" of a.example: other servers read such a name as a route`},
 		{"a mailbox elsewhere", "domain \"a.example\" {\n  recipients = [\"x\", \"b@c.example\"]\n  deliver = \"hold\"\n}", `f.hcl:7:22: recipient "b@c.example" is not of a.example`},
+		{"a wildcard mailbox", "domain \"a.example\" {\n  recipients = [\"*\"]\n  deliver = \"hold\"\n}", `f.hcl:7:17: recipient "*": there are no wildcards`},
 		{"a missing file", "domain \"a.example\" {\n  recipients = file(\"gone\")\n  deliver = \"hold\"\n}", "f.hcl:7:16: file gone: open"},
 		{"catch-all outside", "domain \"a.example\" {\n  recipients = []\n  catch_all = \"b@far.example\"\n  deliver = \"hold\"\n}", "f.hcl:6:1: catch_all of a.example points to b@far.example, outside"},
 		{"an alias outside in strangers' names", "domain \"a.example\" {\n  recipients = []\n  deliver = \"hold\"\n  alias \"x\" { to = [\"b@far.example\"] }\n}", "f.hcl:9:3: alias x@a.example forwards to b@far.example, which is not ours, in the name of strangers"},
 		{"an alias in a circle", "domain \"a.example\" {\n  recipients = []\n  deliver = \"hold\"\n  alias \"x\" { to = [\"y@a.example\"] }\n  alias \"y\" { to = [\"x@a.example\"] }\n}", "f.hcl:9:3: alias x@a.example leads back to itself: x@a.example -> y@a.example -> x@a.example; break the circle"},
 		{"a subaddress that is none", "domain \"a.example\" {\n  recipients = []\n  subaddress = \"++\"\n  deliver = \"hold\"\n}", `f.hcl:8:16: subaddress "++" is no separator`},
 		{"a sender that is none", `user "anna" { may_send_as = ["*@example.org", "anna"] }`, `f.hcl:6:47: may_send_as "anna"`},
-		{"a user twice", "user \"anna\" { may_send_as = [] }\nuser \"Anna\" { may_send_as = [] }", `f.hcl:7:1: user "Anna" stands twice, first in f.hcl:6:1`},
+		{"a user twice", "user \"anna\" { may_send_as = [] }\nuser \"Anna\" { may_send_as = [] }", `f.hcl:7:1: user "anna" stands twice, first in f.hcl:6:1`},
+		{"a user that is none", `user "an\nna" { may_send_as = [] }`, `f.hcl:6:1: user "an\nna" is no name`},
+		{"a client twice", "trusted_client \"x\" { address = \"10.1.2.40\" }\ntrusted_client \"x\" { address = \"10.1.2.41\" }", `f.hcl:7:1: trusted_client "x" stands twice, first in f.hcl:6:1`},
+		{"a client named as a user", "trusted_client \"Anna\" { address = \"10.1.2.40\" }\nuser \"anna\" { may_send_as = [] }", `f.hcl:6:1: trusted_client "Anna" has the name of a user, in f.hcl:7:1`},
 		{"everybody trusted", "trusted_client \"x\" {\n  address = \"0.0.0.0/0\"\n}", "f.hcl:7:13: trusted_client 0.0.0.0/0 trusts everybody; name single hosts instead"},
 		{"every IPv6 client trusted", "trusted_client \"x\" {\n  addresses = [\"10.1.2.40\", \"::/0\"]\n}", "f.hcl:7:29: trusted_client ::/0 trusts everybody"},
 		{"a trusted client without address", `trusted_client "x" { may_send_as = ["a@b.example"] }`, `f.hcl:6:1: trusted_client "x" has no address`},
@@ -68,7 +77,15 @@ func TestProblems(t *testing.T) {
 		{"a size that is none", `limits { message_size = "25MB" }`, `f.hcl:6:25: message_size: "25MB" is no size; write it as 25MiB`},
 		{"a time that is none", `audit { every = "daily" }`, `f.hcl:6:17: every: "daily" is no time`},
 		{"a login in clear", "route \"default\" {\n  via = \"smarthost\"\n  host = \"smtp.provider.example:587\"\n  login = \"f.hcl\"\n  tls = \"may\"\n}", `f.hcl:10:9: tls = "may" would show the login to whoever listens`},
+		{"a login for everybody's MX", "route \"default\" {\n  via = \"mx\"\n  login = \"f.hcl\"\n}", "f.hcl:8:11: login is for a smarthost: nobody else's server is told a password"},
+		{"a route twice", "route \"far.example\" { via = \"mx\" }\nroute \"FAR.example\" { via = \"hold\" }", `f.hcl:7:1: route "FAR.example" stands twice, first in f.hcl:6:1`},
+		{"a password of a smarthost", `route "default" { password = "x" }`, `f.hcl:6:19: password: passwords do not belong in a file that others read; write login = "provider.login"`},
 		{"a smarthost without host", `route "default" { via = "smarthost" }`, `f.hcl:6:1: route "default" names no smarthost`},
+		{"audits without end", `audit { every = "1ns" }`, "f.hcl:6:17: every: 1ns between two audits leaves no time for mail; write 1m or more"},
+		{"a number out of all proportion", `limits { errors = 1e99999999 }`, "f.hcl:6:19: errors is a number out of all proportion"},
+		{"no number, and not missing", `metrics { address = null }`, "f.hcl:6:21: address is no text"},
+		{"a word of Postfix", `smtpd_client_restrictions = "permit"`, "f.hcl:6:1: smtpd_client_restrictions is a word of Postfix"},
+		{"a word of the plan", `audit { alert = "postmaster@example.org" }`, "f.hcl:6:9: alert is not built yet"},
 		{"half a certificate", `tls { certificate = "f.hcl" }`, "f.hcl:6:1: tls needs a certificate and its key"},
 		{"what is not built", `storage { engine = "postgres" }`, `f.hcl:6:20: engine "postgres" is not built yet`},
 		{"interpolation", `user "${x}" { may_send_as = [] }`, "f.hcl:6:7: Invalid string literal"},
@@ -182,6 +199,46 @@ func TestEveryDraftLoads(t *testing.T) {
 	}
 }
 
+// The store keeps names in small letters; one user must not become two.
+func TestAUserIsOneInAnyCase(t *testing.T) {
+	s, err := Read("f.hcl", []byte(frame+"user \"Anna\" {\n  may_send_as = [\"anna@example.org\"]\n  limit = \"5/h\"\n}\n"))
+	if err != nil || s.Policy.Users[0].Name != "anna" || s.Guard.Clients["anna"].N != 5 {
+		t.Errorf("users = %+v, limits = %v (%v)", s.Policy.Users, s.Guard.Clients, err)
+	}
+}
+
+func TestADomainIsOneInAnyLabels(t *testing.T) {
+	s, err := Read("f.hcl", []byte(frame+"domain \"bücher.example\" {\n  recipients = [\"anna@xn--bcher-kva.example\"]\n  deliver = \"hold\"\n}\n"))
+	if err != nil || s.Policy.Domains[0].Mailboxes[0] != "anna" {
+		t.Errorf("%+v (%v)", s.Policy.Domains, err)
+	}
+}
+
+func TestDraftInOtherLanguages(t *testing.T) {
+	d := Draft{Hostname: "mx.bücher.example", Domain: "bücher.example", Deliver: "hold", State: "/srv/100% mail", Program: "/usr/bin/postern", Config: `/srv/a "b"/postern.hcl`}
+	files, err := d.Files()
+	if err != nil || d.Check() != nil {
+		t.Fatal(err, d.Check())
+	}
+	for name, want := range map[string]string{
+		"dns.txt":         "xn--bcher-kva.example.  IN MX     10 mx.xn--bcher-kva.example.\n",
+		"postern.service": `ExecStart=/usr/bin/postern serve --config "/srv/a \"b\"/postern.hcl"` + "\n",
+		"postern.hcl":     `state    = "/srv/100% mail"` + "\n",
+	} {
+		if !strings.Contains(string(files[name]), want) {
+			t.Errorf("%s has no line %q:\n%s", name, want, files[name])
+		}
+	}
+	if want := `ReadWritePaths="/srv/100%% mail"`; !strings.Contains(string(files["postern.service"]), want) {
+		t.Errorf("the unit has no line %q", want)
+	}
+	for _, bad := range []Draft{{Hostname: d.Hostname, User: "an\nna"}, {Hostname: d.Hostname, State: "/srv/$x"}, {Hostname: "mx"}, {Hostname: d.Hostname, Key: "key.pem"}} {
+		if bad.Check() == nil {
+			t.Errorf("%+v will do", bad)
+		}
+	}
+}
+
 func TestReferenceIsFresh(t *testing.T) {
 	const page = "../../docs/configuration.md"
 	var b bytes.Buffer
@@ -204,13 +261,14 @@ func FuzzRead(f *testing.F) {
 	f.Add(frame)
 	f.Add(frame + `domain "a.example" { recipients = ["a"] }` + "\n" + `user "anna" { may_send_as = ["*@a.example", "<>"] }`)
 	f.Add("hostname = \"mx.example.org\"\nlimits { per_user = \"5/h\" }\ntrusted_client \"x\" { address = \"10.0.0.0/8\" }")
+	f.Add(frame + "limits { errors = 1e99999999 }")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "file") || strings.Contains(text, "login") || strings.Contains(text, "tls") {
 			return // no other files are read here
 		}
 		_, err := Read("f.hcl", []byte(text))
 		for _, p := range problem.All(err) {
-			if p.At.File != "f.hcl" && !p.At.IsZero() || p.At.Line > strings.Count(text, "\n")+1 {
+			if p.At.File != "f.hcl" || p.At.Line < 1 || p.At.Line > strings.Count(text, "\n")+1 {
 				t.Errorf("%q: %v stands outside of the file", text, p)
 			}
 		}

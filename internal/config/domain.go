@@ -43,8 +43,13 @@ func readDomain(r *reader, s section) {
 	}
 	d := policy.Domain{Name: name, At: s.at}
 	for _, v := range s.texts("recipients") {
+		if strings.HasPrefix(v.text, "*") {
+			r.stop(v.at, fmt.Sprintf("recipient %q: there are no wildcards; mail for what a stranger invents would be bounced later, to somebody else", v.text),
+				"list the mailboxes, leave recipients out so that the next hop is asked, or name a catch_all")
+			continue
+		}
 		local, of, whole := strings.Cut(v.text, "@")
-		if whole && !strings.EqualFold(of, s.label) {
+		if domain, err := mail.ParseDomain(of); whole && (err != nil || !domain.Equal(name)) {
 			r.stop(v.at, fmt.Sprintf("recipient %q is not of %s", v.text, name), "write the local part alone, or move it to its own domain")
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"text/template"
+	"unicode"
 
 	"postern/mail"
 	"postern/policy"
@@ -43,6 +44,11 @@ func (d *Draft) Check() error {
 	if h, err := mail.ParseDomain(d.Hostname); err != nil || h.IsLiteral() || !strings.Contains(h.ASCII(), ".") {
 		return fmt.Errorf("hostname %q is no full name of a host; write it as mx.example.org", d.Hostname)
 	}
+	for _, answer := range append([]string{d.Hostname, d.Domain, d.Deliver, d.User, d.Smarthost, d.Certificate, d.Key, d.State, d.Program, d.Config}, d.Recipients...) {
+		if strings.ContainsFunc(answer, unicode.IsControl) {
+			return fmt.Errorf("%q holds a control character; leave it out", answer)
+		}
+	}
 	if d.Domain != "" {
 		if _, err := mail.ParseDomain(d.Domain); err != nil {
 			return fmt.Errorf("domain %q: %w", d.Domain, err)
@@ -51,6 +57,11 @@ func (d *Draft) Check() error {
 	for _, w := range d.MaySendAs {
 		if _, err := policy.ParseSenders(w); err != nil {
 			return fmt.Errorf("%q: %w; write name@domain or *@domain", w, err)
+		}
+	}
+	for _, path := range []string{d.State, d.Program, d.Config} {
+		if strings.Contains(path, "$") {
+			return fmt.Errorf("systemd reads a variable in the path %q; take one without a dollar sign", path)
 		}
 	}
 	if (d.Certificate == "") != (d.Key == "") {
@@ -68,7 +79,7 @@ func (d *Draft) Listed() bool {
 func (d *Draft) Files() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for name, text := range map[string]string{"postern.hcl": draftConfig, "dns.txt": draftDNS, "postern.service": draftUnit} {
-		t, err := template.New(name).Funcs(template.FuncMap{"quote": quote, "quotes": quotes}).Parse(text)
+		t, err := template.New(name).Funcs(template.FuncMap{"quote": quote, "quotes": quotes, "ascii": ascii, "path": unitPath}).Parse(text)
 		if err != nil {
 			return nil, err
 		}
@@ -85,6 +96,22 @@ func (d *Draft) Files() (map[string][]byte, error) {
 // quote writes a text as HCL has it.
 func quote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "${", "$${", "%{", "%%{", "\n", `\n`).Replace(s) + `"`
+}
+
+// ascii writes a name as a zone file has it: in A-labels (RFC 5890).
+func ascii(name string) (string, error) {
+	d, err := mail.ParseDomain(name)
+	return d.ASCII(), err
+}
+
+// unitPath writes a path as systemd.syntax(7) and systemd.unit(5) have it:
+// quoted, and without the meaning of the percent sign.
+func unitPath(s string) string {
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(s)
+	if strings.ContainsAny(s, ` '"\;`) {
+		return `"` + s + `"`
+	}
+	return s
 }
 
 func quotes(list []string) string {

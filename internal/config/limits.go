@@ -49,10 +49,21 @@ var limitsBlock = block{
 	},
 }
 
+// leastAudit is between two audits: each takes about a second of all
+// processors.
+const leastAudit = time.Minute
+
 var auditBlock = block{
 	name: "audit", says: "when the relay audits itself, besides at each start and reload",
 	words: []word{{"every", "time", "6h", "between two audits"}},
-	read:  func(r *reader, s section) { s.duration("every", func(d time.Duration) { r.settings.Audit.Every = d }) },
+	read: func(r *reader, s section) {
+		s.duration("every", func(d time.Duration) {
+			if v, _ := s.text("every"); d < leastAudit {
+				r.stop(v.at, fmt.Sprintf("every: %s between two audits leaves no time for mail", d), "write 1m or more, as 6h")
+			}
+			r.settings.Audit.Every = d
+		})
+	},
 }
 
 var metricsBlock = block{
@@ -60,8 +71,10 @@ var metricsBlock = block{
 	words: []word{{"address", "text", "", "where it listens, as 127.0.0.1:9125"}},
 	read: func(r *reader, s section) {
 		v, ok := s.text("address")
-		if !ok {
+		if s.body.Attributes["address"] == nil {
 			r.stop(s.at, "metrics has no address", `write address = "127.0.0.1:9125"`)
+		}
+		if !ok {
 			return
 		}
 		a, err := netip.ParseAddrPort(v.text)

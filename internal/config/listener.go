@@ -2,9 +2,9 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"postern/policy"
 	"postern/serve"
@@ -48,7 +48,8 @@ func readListener(r *reader, s section) {
 			p.ProxyFrom = append(p.ProxyFrom, policy.Network{Prefix: n, At: v.at})
 		}
 	}
-	for _, v := range s.texts("addresses") {
+	addresses := s.texts("addresses")
+	for _, v := range addresses {
 		a, err := netip.ParseAddr(v.text)
 		if err != nil {
 			r.stop(v.at, fmt.Sprintf("addresses: %q is no address", v.text), "write 192.0.2.7 or 2001:db8::7")
@@ -59,15 +60,35 @@ func readListener(r *reader, s section) {
 	if s.body.Attributes["addresses"] == nil {
 		l.Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(port)), netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port))}
 	}
+	if s.body.Attributes["addresses"] != nil && len(addresses) == 0 {
+		r.stop(s.at, fmt.Sprintf("listener %q listens nowhere", s.label), "leave addresses out for all of this machine, or name one")
+	}
+	r.shared(l)
 	r.settings.Listeners = append(r.settings.Listeners, l)
 	r.settings.Policy.Listeners = append(r.settings.Policy.Listeners, p)
 }
 
+// shared refuses a socket that another listener has already: the relay could
+// not start with both.
+func (r *reader) shared(l serve.Listener) {
+	for _, other := range r.settings.Listeners {
+		for _, a := range l.Addrs {
+			for _, b := range other.Addrs {
+				same := a.Addr().Is4() == b.Addr().Is4() && (a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
+				if same && a.Port() == b.Port() && a.Port() != 0 {
+					r.stop(l.At, fmt.Sprintf("listener %q takes %s, which listener %q of %s has already", l.Name, a, other.Name, other.At), "give one of them another port, or addresses of its own")
+					return
+				}
+			}
+		}
+	}
+}
+
 // hostPort reads HOST:PORT.
 func (r *reader) hostPort(v value, text, name string) (string, bool) {
-	i := strings.LastIndexByte(text, ':')
-	if i <= 0 || i == len(text)-1 || strings.Trim(text[i+1:], "0123456789") != "" {
-		r.stop(v.at, fmt.Sprintf("%s: %q is no host and port", name, text), "write mail.example.org:25")
+	host, port, err := net.SplitHostPort(text)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || host == "" {
+		r.stop(v.at, fmt.Sprintf("%s: %q is no host and port", name, text), "write mail.example.org:25, 192.0.2.7:25 or [2001:db8::7]:25")
 		return "", false
 	}
 	return text, true

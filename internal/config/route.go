@@ -27,6 +27,12 @@ var routeBlock = block{
 			}
 			route.Domain = d.ASCII()
 		}
+		for _, other := range r.settings.Routes {
+			if other.Domain == route.Domain {
+				r.stop(s.at, fmt.Sprintf("route %q stands twice, first in %s", s.label, other.At), "join the two")
+				return
+			}
+		}
 		via := ""
 		s.one("via", []string{"mx", "smarthost", "hold"}, func(word string) { via = word })
 		host, given := s.text("host")
@@ -41,7 +47,9 @@ var routeBlock = block{
 			r.stop(host.at, "host is for smarthosts", `write via = "smarthost"`)
 		}
 		route.Hold = via == "hold"
-		if v, ok := s.text("login"); ok {
+		if v, ok := s.text("login"); ok && via != "smarthost" {
+			r.stop(v.at, "login is for a smarthost: nobody else's server is told a password", `leave it out, or write via = "smarthost"`)
+		} else if ok {
 			route.Login, route.TLS = r.beside(v), "verify"
 		}
 		s.one("tls", []string{"none", "may", "require", "verify"}, func(word string) {

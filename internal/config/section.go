@@ -182,9 +182,12 @@ func (r *reader) text(e hclsyntax.Expression, name string) (value, bool) {
 	case result.Type() == cty.String:
 		v.text = result.AsString()
 		return v, true
-	case result.Type() == cty.Number:
+	case result.Type() == cty.Number && result.AsBigFloat().MantExp(nil) <= 64 && result.AsBigFloat().MantExp(nil) >= -64:
 		v.text = result.AsBigFloat().Text('f', -1)
 		return v, true
+	case result.Type() == cty.Number: // 1e99999999 would be written out digit by digit
+		r.stop(v.at, name+" is a number out of all proportion", "write one of at most 18 digits")
+		return v, false
 	case result.Type() == cty.Bool:
 		v.text = strconv.FormatBool(result.True())
 		return v, true

@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // traps are words of other servers, and words that open a relay by accident.
 // Each is told why it does not exist and what to write instead.
 var traps = map[string][2]string{
@@ -16,13 +18,24 @@ var traps = map[string][2]string{
 	"smtpd_recipient_restrictions": {"smtpd_recipient_restrictions: there is no list of restrictions; a recipient is granted for one of three reasons, or refused", "see docs/policy.md"},
 	"sender_access":                {"sender_access: a sender's address is what anybody can write, and grants nothing", "name users and trusted clients instead"},
 	"percent_hack":                 {"percent_hack: an address is never read as a route", "leave it out"},
+	"alert":                        {"alert is not built yet: a failed audit is in the log, and ends the relay", "leave it out"},
+	"from_outside":                 {"from_outside is not built yet", "leave it out, and run postern check from elsewhere"},
+	"disk_reserve":                 {"disk_reserve is not built yet", "leave it out"},
 	"gateway":                      {"gateway is not built yet", "leave it out"},
 	"blocklists":                   {"blocklists is not built yet", "leave it out"},
 	"acme":                         {"acme is not built yet", "name the files of a certificate: tls { certificate = ..., key = ... }"},
 	"console":                      {"console is not built yet", "leave it out"},
 }
 
-func trap(_, name string) (why, do string, known bool) {
-	t, known := traps[name]
-	return t[0], t[1], known
+// trap says why a block does not know a word.
+func trap(block, name string) (why, do string, known bool) {
+	switch t, known := traps[name]; {
+	case name == "password" && block == "route":
+		return t[0], `write login = "provider.login": a file with user and password on two lines, readable for this user alone`, true
+	case known:
+		return t[0], t[1], true
+	case strings.HasPrefix(name, "smtpd_"):
+		return name + " is a word of Postfix; there is no list of restrictions here: a recipient is granted for one of three reasons, or refused", "see docs/configuration.md for the words that there are", true
+	}
+	return "", "", false
 }
