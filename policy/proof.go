@@ -138,8 +138,8 @@ type kinded struct {
 	kind string
 }
 
-// ghost is a listener and a user that do not exist.
-const ghost = "no-such"
+// ghost is a listener and a user that do not exist: nobody can write that name.
+const ghost = "\x00"
 
 func (v *prover) world() {
 	s := v.p.source

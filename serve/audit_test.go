@@ -110,3 +110,11 @@ func TestSelfAuditBehindAProxy(t *testing.T) {
 		t.Errorf("a stranger who connects directly was answered: %+v, %v", one, err)
 	}
 }
+
+// A user of the configuration and one of the store are one, whatever the case.
+func TestUsersAreMergedByName(t *testing.T) {
+	all := merge([]policy.User{{Name: "Anna"}}, []policy.User{{Name: "anna"}, {Name: "ben"}})
+	if len(all) != 2 || all[0].Name != "Anna" || all[1].Name != "ben" {
+		t.Errorf("merged: %+v", all)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"postern/guard"
@@ -58,7 +59,7 @@ func prove(s Settings, users []policy.User, around policy.Surroundings) (*genera
 func merge(written, stored []policy.User) []policy.User {
 	all := slices.Clone(written)
 	for _, u := range stored {
-		if !slices.ContainsFunc(written, func(w policy.User) bool { return w.Name == u.Name }) {
+		if !slices.ContainsFunc(written, func(w policy.User) bool { return strings.EqualFold(w.Name, u.Name) }) {
 			all = append(all, u)
 		}
 	}

@@ -49,10 +49,11 @@ type Certificate struct {
 // A NextHop is where a domain's mailboxes are: LMTP (RFC 2033) or SMTP.
 type NextHop struct {
 	LMTP    bool
-	Network string // tcp, unix
-	Address string // host:port, or a path
-	Hold    bool   // nowhere yet: mail waits in the queue
-	Maildir string // a folder
+	Network string   // tcp, unix
+	Address string   // host:port, or a path
+	Hold    bool     // nowhere yet: mail waits in the queue
+	Maildir string   // a folder
+	Ask     *NextHop // who is asked whether a mailbox exists; nil: the next hop itself
 	At      problem.Pos
 }
 

@@ -151,6 +151,9 @@ func (r *Relay) serve(g *generation) {
 	login := identity.NewLogin(identity.Options{Store: r.users, Guesses: r.guesses, Pool: r.pool, ClientCAs: g.tls.clients})
 	asker := callout.New(g.settings.Policy.Hostname.ASCII(), func(d mail.Domain) (callout.Hop, error) {
 		hop, err := g.hop(d)
+		if hop.Ask != nil {
+			hop = *hop.Ask
+		}
 		return callout.Hop{LMTP: hop.LMTP, Network: hop.Network, Address: hop.Address}, err
 	})
 	for _, l := range g.settings.Listeners {

@@ -274,3 +274,14 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// Who is asked for a mailbox need not be who gets the mail.
+func TestAskIsNotDeliver(t *testing.T) {
+	s, err := Read("f.hcl", []byte(frame+"domain \"a.example\" {\n  ask     = \"smtp:directory.example:25\"\n  deliver = \"lmtp:unix:/run/lmtp\"\n}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := s.Hops["a.example"]; h.Address != "/run/lmtp" || h.Ask == nil || h.Ask.Address != "directory.example:25" {
+		t.Errorf("next hop %+v, asked %+v", h, h.Ask)
+	}
+}

@@ -91,7 +91,7 @@ func (r *reader) hops(s section, d *policy.Domain) {
 			return
 		}
 		d.Asked = true
-		hop.LMTP, hop.Network, hop.Address = ask.LMTP, ask.Network, ask.Address
+		hop.Ask = &ask
 	} else if !listed {
 		if hop.Network == "" {
 			r.stop(s.at, fmt.Sprintf("nobody can be asked which mailboxes %q has", s.label), `list them: recipients = ["anna"]; mail for unknown ones must be refused, not bounced`)
