@@ -126,6 +126,27 @@ func (in *inbox) arrivals() []verdict.Arrival {
 // waited for: they show which forms besides, and change the verdict no more.
 const quiet = 3 * time.Second
 
+// quietForCause is that patience while a form that stands before the proof in
+// the battery's order was taken and is still on its way: why the server is
+// open, and what closes it, is said by the first that arrives. A server that
+// sends to one host after the other, as OpenSMTPD does, brings plain last.
+const quietForCause = 5 * quiet
+
+// plainerOnItsWay reports whether a form before the one that proves the port
+// open has been taken and has not arrived.
+func plainerOnItsWay(j verdict.Judgement) bool {
+	for _, f := range j.Forms {
+		switch f.State {
+		case verdict.Arrived:
+			return false
+		case verdict.Accepted:
+			return true
+		case verdict.Bounced, verdict.Local, verdict.Refused, verdict.Untested:
+		}
+	}
+	return false
+}
+
 // localWait is the patience with messages that were taken for a mailbox of the
 // server's own: what may still come of them, a notice or a smuggled message,
 // comes at once or not at all.
@@ -161,7 +182,11 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 		if left <= 0 || p.o.Collector == nil {
 			return over()
 		}
-		if j.Verdict == verdict.Open {
+		switch {
+		case j.Verdict != verdict.Open:
+		case plainerOnItsWay(j):
+			left = min(left, quietForCause)
+		default:
 			left = min(left, quiet)
 		}
 		p.progress(Waiting, fmt.Sprintf("%d messages taken; arrival, %s left", j.Count(verdict.Accepted)+j.Count(verdict.Local), left.Round(time.Second)))
