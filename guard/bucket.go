@@ -41,8 +41,9 @@ func (r Rate) String() string {
 // Buckets hold one leaky bucket for each key. They are safe for concurrent
 // use, and bounded: see maxBuckets.
 type Buckets struct {
-	mu   sync.Mutex
-	keys map[string]*bucket
+	mu    sync.Mutex
+	keys  map[string]*bucket
+	swept time.Time // when it was last looked for empty ones
 }
 
 type bucket struct {
@@ -99,8 +100,16 @@ func (k *bucket) leak(now time.Time) {
 	}
 }
 
+// sweepEvery keeps a crowd of strangers from making each of them cost a walk
+// through all keys.
+const sweepEvery = time.Second
+
 // forget drops the keys whose buckets have run empty.
 func (b *Buckets) forget(now time.Time) bool {
+	if passed := now.Sub(b.swept); passed >= 0 && passed < sweepEvery {
+		return false
+	}
+	b.swept = now
 	for key, k := range b.keys {
 		if k.leak(now); k.level == 0 {
 			delete(b.keys, key)

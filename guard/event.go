@@ -20,7 +20,8 @@ const (
 	LoggedIn    Kind = "logged_in"    // a login succeeded
 	LoginFailed Kind = "login_failed" // a login was refused
 	Withdrawn   Kind = "withdrawn"    // trust in a client was withdrawn
-	OverBudget  Kind = "over_budget"  // a message is stored and held
+	Held        Kind = "held"         // a message is stored and held
+	OverBudget  Kind = "over_budget"  // what follows will be held
 	Closed      Kind = "closed"
 )
 

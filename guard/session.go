@@ -144,7 +144,7 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	}
 	v.note(e)
 	if hold != "" {
-		v.note(Event{Kind: OverBudget, From: v.from, Why: hold})
+		v.note(Event{Kind: Held, From: v.from, Why: hold})
 		return mail.NewReply(250, "2.0.0", "Stored as "+v.message+" and held: "+hold+". Your administrator can release it")
 	}
 	if over != "" {

@@ -45,7 +45,7 @@ func ordinary() Settings {
 
 func proved(t testing.TB, s Settings) *generation {
 	t.Helper()
-	g, err := prove(s, nil, policy.Surroundings{})
+	g, err := prove(s, s.Policy.Users, policy.Surroundings{})
 	if err != nil {
 		t.Fatal(err)
 	}

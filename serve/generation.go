@@ -31,12 +31,12 @@ type NotClosedError struct{ Found []error }
 
 func (e *NotClosedError) Error() string { return errors.Join(e.Found...).Error() }
 
-// prove compiles a configuration and tries every class of input.
+// prove compiles a configuration with the users who may log in, and tries
+// every class of input. The settings stay as they were written.
 func prove(s Settings, users []policy.User, around policy.Surroundings) (*generation, error) {
 	g := &generation{settings: s}
 	source := s.Policy
-	source.Around = around
-	source.Users = merge(source.Users, users)
+	source.Around, source.Users = around, users
 	p, err := policy.Compile(source)
 	fatal, warnings := problem.Split(err)
 	if fatal != nil {

@@ -22,7 +22,7 @@ func (r *Relay) note(e guard.Event) {
 	}
 	level := slog.LevelInfo
 	switch e.Kind {
-	case guard.Withdrawn, guard.OverBudget, guard.NotStored:
+	case guard.Withdrawn, guard.Held, guard.OverBudget, guard.NotStored:
 		level = slog.LevelWarn
 	case guard.Connected, guard.Closed:
 		level = slog.LevelDebug

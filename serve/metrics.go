@@ -78,7 +78,7 @@ func (m *metrics) note(e guard.Event) {
 		}
 	case guard.NotStored:
 		m.messages.WithLabelValues("not_stored").Inc()
-	case guard.OverBudget:
+	case guard.Held:
 		m.messages.WithLabelValues("held").Inc()
 	case guard.LoggedIn:
 		m.logins.WithLabelValues("ok").Inc()
@@ -90,7 +90,7 @@ func (m *metrics) note(e guard.Event) {
 			result = "ended"
 		}
 		m.sessions.WithLabelValues(e.Listener, result).Inc()
-	case guard.Connected, guard.Withdrawn:
+	case guard.Connected, guard.Withdrawn, guard.OverBudget:
 	}
 }
 

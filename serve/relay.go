@@ -99,26 +99,30 @@ func (r *Relay) firstUser() error {
 	return err
 }
 
-// build makes a generation: compiled, proved, audited.
+// build makes a generation of settings, with the certificate that they name.
 func (r *Relay) build(ctx context.Context, s Settings) (*generation, error) {
-	stored, disabled := storedUsers(r.users)
-	s.Policy.Users = without(s.Policy.Users, disabled)
-	g, err := prove(s, stored, surroundings(r.complain))
-	if err != nil {
-		return nil, err
-	}
-	if s.TLS.File == "" {
-		if s.TLS, err = selfSigned(r.o.State, s.Policy.Hostname.ASCII()); err != nil {
+	from, err := s.TLS, error(nil)
+	if from.File == "" {
+		if from, err = selfSigned(r.o.State, s.Policy.Hostname.ASCII()); err != nil {
 			return nil, fmt.Errorf("make a certificate: %w", err)
 		}
 	}
-	if g.tls, err = loadCertificates(s.TLS, s.ClientCAs); err != nil {
+	certificates, err := loadCertificates(from, s.ClientCAs)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.selfAudit(ctx, g); err != nil {
+	return r.judge(ctx, s, certificates)
+}
+
+// judge compiles, proves and audits settings with the users of the store as
+// they are now.
+func (r *Relay) judge(ctx context.Context, s Settings, c *certificates) (*generation, error) {
+	g, err := prove(s, WithStored(s.Policy.Users, r.users), surroundings(r.complain))
+	if err != nil {
 		return nil, err
 	}
-	return g, nil
+	g.tls = c
+	return g, r.selfAudit(ctx, g)
 }
 
 // selfAudit audits a generation and refuses one that is not closed.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -239,6 +240,40 @@ func TestUserThatIsDisabledSendsNoMore(t *testing.T) {
 	}
 	if list := r.queued(); len(list) != 1 || !strings.Contains(list[0].Hold, "identity_gone") {
 		t.Errorf("queue = %+v", list)
+	}
+}
+
+// A user of the configuration who is disabled and enabled again has the rights
+// of the configuration again; and a certificate that is half replaced just then
+// keeps nobody's rights alive.
+func TestUserOfTheConfigurationComesBack(t *testing.T) {
+	s := only(loopback(ordinary()), "submission")
+	dir := t.TempDir()
+	s.TLS = must(selfSigned(&state.Folder{Path: dir}, "mx.example.org"))
+	r := run(t, s)
+	if err := r.users.Add(identity.NewUser{Name: "anna", Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.TLS.Key, []byte("half a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.users.Disable("anna"); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor("anna", false)
+	if err := r.users.Enable("anna"); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor("anna", true)
+	client := r.dial("submission")
+	if err := client.StartTLS(t.Context(), &tls.Config{InsecureSkipVerify: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Auth(t.Context(), "anna", password); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.send(client, "<anna@example.org>", "<b@elsewhere.example>"); !got.Positive() {
+		t.Errorf("anna, enabled again: %s", got)
 	}
 }
 

@@ -182,8 +182,9 @@ func (r *Relay) serve(g *generation) {
 
 // isOwn reports addresses of this machine, which no PROXY header may name.
 func isOwn(g *generation) func(netip.Addr) bool {
+	around := g.policy.Source().Around
 	own := map[netip.Addr]bool{}
-	for _, a := range g.policy.Source().Around.Own {
+	for _, a := range slices.Concat(around.Own, around.Bridges) {
 		own[a.WithZone("")] = true
 	}
 	return func(a netip.Addr) bool { return own[a] }

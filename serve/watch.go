@@ -62,12 +62,11 @@ func (r *Relay) fingerprint() [32]byte {
 func (r *Relay) usersChanged(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	settings := r.current.Load().settings
-	g, err := r.build(ctx, settings)
+	old := r.current.Load()
+	g, err := r.judge(ctx, old.settings, old.tls) // the listeners go on, with their certificate
 	if err != nil {
 		return fmt.Errorf("the users were changed and the policy is refused with them; the old one stays in force: %w", err)
 	}
-	g.tls = r.current.Load().tls // the listeners go on, with their certificate
 	r.put(g)
 	return r.recheck(ctx)
 }
