@@ -212,26 +212,28 @@ func printReady(w io.Writer, s serve.Status, fresh bool, took time.Duration) {
 	if what == "" {
 		what = "no configuration: loopback only, outgoing mail is held"
 	}
-	fmt.Fprintf(w, "postern %s  state %s (%s)   %s\n\n", version(), s.State, is, what)
-	t := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
+	fmt.Fprintf(w, "postern %s  state %s (%s)\n%s\n\n", version(), s.State, is, what)
+	t := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
 	for _, l := range s.Listeners {
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Name, strings.Join(l.Addrs, "  "), roleText[l.Role])
-	}
-	if s.First != "" {
-		fmt.Fprintf(t, "  user\t%s   password  %s\t(shown once; postern user passwd changes it)\n", serve.FirstUser, s.First)
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Name, strings.Join(l.Addrs, " "), roleText[l.Role])
 	}
 	_ = t.Flush() // a terminal that is gone ends the program by itself
-	fmt.Fprintf(w, "\n  proof        %s\n", strings.ReplaceAll(s.Proof, "; ", "\n               "))
+	if s.First != "" {
+		fmt.Fprintf(w, "  user %s, password %s (shown once;\n  postern user passwd changes it)\n", serve.FirstUser, s.First)
+	}
+	fmt.Fprintf(w, "\nproof        %s\n", strings.ReplaceAll(s.Proof, "; ", "\n             "))
 	a := s.Audited
-	fmt.Fprintf(w, "  self-audit   closed   %d forms x %d addresses x %d listeners, %.1f s   (postern prove)\n", a.Forms, a.Addresses, a.Listeners, a.Took.Seconds())
-	fmt.Fprintf(w, "  wall         closed for %s, strangers turned away %d, relayed for strangers %d\n", plural(s.Wall.Days, "day"), s.Wall.Turned, s.Wall.Relayed)
-	for _, p := range s.Warnings {
-		fmt.Fprintln(w, " ", p.Error())
+	fmt.Fprintf(w, "self-audit   closed   %d forms x %d addresses x %d listeners, %.1f s\n", a.Forms, a.Addresses, a.Listeners, a.Took.Seconds())
+	fmt.Fprintf(w, "wall         closed for %s, strangers turned away %d, relayed for strangers %d\n", plural(s.Wall.Days, "day"), s.Wall.Turned, s.Wall.Relayed)
+	if s.File != "" { // without a file nobody wrote what there is to warn of
+		for _, p := range s.Warnings {
+			fmt.Fprintln(w, p.Error())
+		}
+		if s.Hold != "" {
+			fmt.Fprintln(w, "held         "+s.Hold)
+		}
 	}
-	if s.Hold != "" && s.File != "" {
-		fmt.Fprintln(w, "  held         "+s.Hold)
-	}
-	fmt.Fprintf(w, "  ready after  %.1f s\n", took.Seconds())
+	fmt.Fprintf(w, "ready after  %.1f s\n", took.Seconds())
 	if at := submissionAddress(s); at != "" && s.First != "" {
 		fmt.Fprintf(w, "\ntry   swaks --server %s -tls -au %s -ap %s \\\n            --from you@example.org --to me@example.net\nthen  postern queue list\n", at, serve.FirstUser, s.First)
 	}
