@@ -101,11 +101,13 @@ func (r *Relay) firstUser() error {
 
 // build makes a generation of settings, with the certificate that they name.
 func (r *Relay) build(ctx context.Context, s Settings) (*generation, error) {
-	from, err := s.TLS, error(nil)
+	from := s.TLS
 	if from.File == "" {
-		if from, err = selfSigned(r.o.State, s.Policy.Hostname.ASCII()); err != nil {
+		made, err := selfSigned(r.o.State, s.Policy.Hostname.ASCII())
+		if err != nil {
 			return nil, fmt.Errorf("make a certificate: %w", err)
 		}
+		from = made
 	}
 	certificates, err := loadCertificates(from, s.ClientCAs)
 	if err != nil {
