@@ -16,6 +16,8 @@ type Letter struct {
 	To     []Accepted // one at least
 	Origin Origin
 	Hold   string // why it must wait for the operator; "": it may leave
+	Name   string // its Message-ID, with the angle brackets; "": it has none
+	Bulk   bool   // one of many: it lets go first what people send singly
 }
 
 // An Accepted recipient is one with its grant.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"postern/mail"
@@ -49,6 +50,19 @@ type Outcome struct {
 	Next  time.Time     // of Waiting: not before
 	Reply mail.Reply    // zero: none was given
 	Note  string        // what happened, where no reply says it
+	Via   Via
+
+	// Untried says that nobody was asked: it is no attempt, and the history has
+	// nothing of it.
+	Untried bool
+}
+
+// A Via is by whom a delivery went, or did not.
+type Via struct {
+	Host string         // the name of the next hop; "": none was reached
+	Addr netip.AddrPort // zero: it has none, or none was reached
+	TLS  string         // "TLS 1.3 verified"; "": in clear
+	Took time.Duration  // of the attempt
 }
 
 // Apply writes outcomes into m. Of a delivery that is settled already, or that
@@ -68,7 +82,7 @@ func (m *Message) Apply(outcomes []Outcome) error {
 		if o.State == Waiting {
 			d.Next = o.Next
 		}
-		if o.State != Withheld { // nobody was asked
+		if o.State != Withheld && !o.Untried { // somebody was asked
 			d.Attempts++
 		}
 	}

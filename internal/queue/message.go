@@ -13,7 +13,8 @@ type Message struct {
 	From    mail.ReversePath
 	Params  mail.SenderParams
 	Origin  Origin
-	Size    int64 // of the body, in octets
+	Size    int64  // of the body, in octets
+	Name    string // its Message-ID, with the angle brackets; "": it has none
 	To      []Recipient
 	Hold    string    // why the operator must look; "": it may leave
 	Expires time.Time // when to give up; zero: as the deliverer does for all
@@ -117,9 +118,9 @@ func New(l Letter) (Message, error) {
 	if _, err := ParseID(l.ID); err != nil {
 		return Message{}, err
 	}
-	m := Message{ID: l.ID, From: l.From, Params: l.Params, Origin: l.Origin, Hold: l.Hold, To: make([]Recipient, len(l.To))}
-	if l.From.Null() {
-		m.Lane = Bulk // notices wait behind mail that somebody wrote
+	m := Message{ID: l.ID, From: l.From, Params: l.Params, Origin: l.Origin, Name: l.Name, Hold: l.Hold, To: make([]Recipient, len(l.To))}
+	if l.From.Null() || l.Bulk {
+		m.Lane = Bulk // notices, too, wait behind mail that somebody wrote
 	}
 	for i, a := range l.To {
 		if a.Grant.IsZero() || len(a.Grant.Goes()) == 0 {

@@ -96,6 +96,7 @@ type Queue interface {
 	Intake
 	Supply
 	Desk
+	History
 	io.Closer
 }
 
