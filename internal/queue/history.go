@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"postern/mail"
@@ -55,9 +56,43 @@ const (
 // A Search tells lives apart. The zero value finds all; a life is found if it
 // meets every field that is set.
 type Search struct {
-	From, To string // as Filter has them; To is a recipient as it was accepted, or an address that it went to
-	Name     string // the Message-ID, with or without its angle brackets
-	Identity string // who logged in, or the trusted client
-	Since    time.Time
-	Until    time.Time
+	From, To string    // as Filter has them; To is a recipient as it was accepted, or an address that it went to
+	Address  string    // as From or as To
+	Name     string    // the Message-ID, with or without its angle brackets
+	Identity string    // who logged in, or the trusted client
+	Since    time.Time // accepted at or after this
+	Until    time.Time // accepted earlier than this
 }
+
+// Match reports whether m passes.
+func (s *Search) Match(m *Message) bool {
+	switch {
+	case !s.Since.IsZero() && m.Origin.At.Before(s.Since),
+		!s.Until.IsZero() && !m.Origin.At.Before(s.Until),
+		s.From != "" && !sameAddress(s.From, m.From.String()),
+		s.To != "" && !m.goesTo(s.To),
+		s.Address != "" && !sameAddress(s.Address, m.From.String()) && !m.goesTo(s.Address),
+		s.Name != "" && !strings.EqualFold(bare(s.Name), bare(m.Name)),
+		s.Identity != "" && !strings.EqualFold(s.Identity, m.Origin.Identity):
+		return false
+	}
+	return true
+}
+
+// goesTo reports whether a recipient was accepted as this, or goes to it.
+func (m *Message) goesTo(typed string) bool {
+	for _, r := range m.To {
+		if sameAddress(typed, r.Grant.To) {
+			return true
+		}
+		for _, d := range r.Goes {
+			if sameAddress(typed, d.To.String()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// bare takes the angle brackets off.
+func bare(s string) string { return strings.TrimSuffix(strings.TrimPrefix(s, "<"), ">") }
