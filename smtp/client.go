@@ -31,6 +31,7 @@ type ClientOptions struct {
 	Transcript *transcript.Transcript // nil records nothing
 	Timeouts   Timeouts
 	PlainAuth  bool // log in without TLS: on one's own machine only
+	LMTP       bool // speak LMTP (RFC 2033); see Send
 }
 
 // NewClient reads the banner. A banner that is not positive comes back as
@@ -52,7 +53,7 @@ func NewClient(ctx context.Context, conn net.Conn, o ClientOptions) (*Client, er
 // Banner returns the reply that opened the session.
 func (c *Client) Banner() mail.Reply { return c.banner }
 
-// Greeting returns the reply to EHLO or HELO.
+// Greeting returns the reply to EHLO, HELO or LHLO.
 func (c *Client) Greeting() mail.Reply { return c.hello }
 
 // TLS returns the state of TLS, nil without.
@@ -67,19 +68,26 @@ func (c *Client) Extension(keyword string) (args string, ok bool) {
 // Extensions returns the keywords of the reply to EHLO and their parameters.
 func (c *Client) Extensions() map[string]string { return c.extensions }
 
-// Hello sends EHLO with our name, and HELO where EHLO is not known.
+// Hello sends EHLO with our name, and HELO where EHLO is not known; over LMTP,
+// LHLO alone.
 func (c *Client) Hello(ctx context.Context, name string) error {
+	verb := c.greeter()
 	if name == "" || strings.ContainsAny(name, " \t\r\n\x00") {
-		return fmt.Errorf("EHLO %q: not the name of a host", name)
+		return fmt.Errorf("%s %q: not the name of a host", verb, name)
 	}
 	c.name = name
-	r, err := c.command(ctx, "EHLO "+name)
+	r, err := c.command(ctx, verb+" "+name)
 	if err != nil {
 		return err
 	}
 	c.extensions = map[string]string{}
+	unknown := false
 	switch r.Code {
 	case 500, 501, 502, 504, 550: // RFC 5321 section 3.2
+		unknown = true
+	}
+	switch {
+	case unknown && !c.options.LMTP:
 		if r, err = c.command(ctx, "HELO "+name); err != nil {
 			return err
 		}
@@ -87,7 +95,7 @@ func (c *Client) Hello(ctx context.Context, name string) error {
 		c.extensions = parseExtensions(r)
 	}
 	if !r.Positive() {
-		return &ReplyError{"EHLO", r}
+		return &ReplyError{verb, r}
 	}
 	c.hello = r
 	return nil

@@ -29,6 +29,13 @@ const groupSize = 3 << 10
 // only if the error is nil and the last reply is positive; after an error it
 // is not known. A message with a bare CR or LF is not sent (ErrBareLine).
 //
+// Over LMTP each recipient has a reply of its own after the message, and that
+// is the one in its result: a recipient has the message if and only if its
+// reply is positive, even if there is an error. A recipient that was accepted
+// and whose reply was not heard has the zero Reply. The last reply is the first
+// positive one of them, else the one that was heard last. A server that says
+// 421 to one of them closes, so look at each before the next message.
+//
 // Commands are pipelined and the message is sent as one chunk where the server
 // offers it. After an error the connection is closed.
 func (c *Client) Send(ctx context.Context, env mail.Envelope, body io.Reader) ([]RcptResult, mail.Reply, error) {
@@ -184,8 +191,10 @@ type delivery struct {
 
 	results  []RcptResult
 	accepted int
+	waiting  []int // over LMTP: those accepted and not yet answered after the message
 	final    mail.Reply
-	over     bool // the server has said 421, or refused MAIL
+	last     mail.Reply // over LMTP: the one heard last
+	over     bool       // the server has said 421, or refused MAIL
 }
 
 func (d *delivery) prepare(env mail.Envelope, body io.Reader) error {
@@ -282,7 +291,11 @@ func (d *delivery) answer(ctx context.Context, i int) error {
 	if d.over {
 		return nil // refused because MAIL was
 	}
-	d.results[i-d.rset-1].Reply = r
+	if d.c.options.LMTP && r.Positive() {
+		d.waiting = append(d.waiting, i-d.rset-1)
+	} else {
+		d.results[i-d.rset-1].Reply = r
+	}
 	if r.Positive() {
 		d.accepted++
 	} else if d.accepted == 0 {
@@ -291,6 +304,7 @@ func (d *delivery) answer(ctx context.Context, i int) error {
 	if r.Code == 421 {
 		d.final, d.over = r, true
 		d.accepted = 0
+		d.ended(r)
 	}
 	return nil
 }
@@ -307,9 +321,21 @@ func (d *delivery) data(ctx context.Context) error {
 		return err
 	}
 	if r.Code != 354 {
+		if r.Positive() || r.Intermediate() {
+			// To a message that it has not seen. What it means nobody can
+			// know, and it must not count as taken.
+			return &ReplyError{"DATA", r}
+		}
 		if d.accepted > 0 {
 			d.final = r
+			d.ended(r)
 		}
+		return nil
+	}
+	if d.accepted == 0 && d.c.options.LMTP {
+		// RFC 2033 section 4.2 forbids it, and a message for nobody may have
+		// no reply: there is no way back into step.
+		d.c.raw.conn.Close()
 		return nil
 	}
 	if d.accepted == 0 {
@@ -335,6 +361,9 @@ func (d *delivery) bdat(ctx context.Context) error {
 
 // end reads the reply to the end of the message.
 func (d *delivery) end(ctx context.Context) error {
+	if d.c.options.LMTP {
+		return d.endEach(ctx)
+	}
 	r, err := d.c.reply(ctx, d.c.options.Timeouts.End, "the reply to the end of the message")
 	if err != nil {
 		return err
@@ -355,6 +384,7 @@ func (d *delivery) spoken(ctx context.Context, err error) error {
 		return err
 	}
 	d.final = r
+	d.ended(r)
 	d.c.raw.conn.Close()
 	return nil
 }

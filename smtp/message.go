@@ -19,9 +19,15 @@ type message struct {
 // measure finds the length if the body tells it or fits one buffer.
 func (m *message) measure() (known bool, err error) {
 	m.text = text{maxLine: -1}
+	// Len first: where a reader has both, Size may count what was read already.
 	if b, ok := m.body.(interface{ Len() int }); ok {
 		m.size = int64(b.Len())
 		return true, nil
+	}
+	if b, ok := m.body.(interface{ Size() int64 }); ok {
+		if m.size = b.Size(); m.size >= 0 {
+			return true, nil
+		}
 	}
 	buf := getBuffer(largeBuffer)
 	m.head = buf[:0]
