@@ -1,0 +1,387 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"postern/internal/queue"
+	"postern/mail"
+	"postern/smtp"
+)
+
+// A job is one lease on its way: which of its deliveries have no word yet, and
+// what was said of the others.
+type job struct {
+	d        *Deliverer
+	lease    queue.Lease
+	began    time.Time
+	open     []queue.Which
+	outcomes []queue.Outcome
+}
+
+// trouble is why nothing was said of any recipient.
+type trouble struct {
+	state  queue.DeliveryState // Waiting or Failed
+	reply  mail.Reply
+	note   string
+	via    queue.Via
+	health health
+}
+
+func (t *trouble) why() string {
+	if !t.reply.IsZero() {
+		return t.reply.String()
+	}
+	return t.note
+}
+
+// attempt tries to deliver what a lease is for, and settles it. over is called
+// as soon as the destination is no longer bothered.
+func (d *Deliverer) attempt(ctx context.Context, l queue.Lease, over func(health, string)) Sums {
+	j := &job{d: d, lease: l, began: time.Now()}
+	j.renew()
+	var h health
+	why := ""
+	if len(j.open) > 0 {
+		way := d.o.Routes().For(l.Destination)
+		switch way.Kind {
+		case ToNobody:
+			j.withhold(heldByRoute + way.Why)
+		case ToMaildir:
+			j.store(ctx, way)
+			h = healthy
+		case ToMX, ToSmarthost, ToHop:
+			h, why = j.send(ctx, way)
+		}
+	}
+	over(h, why)
+	return j.settle(ctx)
+}
+
+// putOff defers what a lease is for without asking anybody: its destination
+// did not answer others a moment ago.
+func (d *Deliverer) putOff(ctx context.Context, l queue.Lease, until time.Time, why string) Sums {
+	j := &job{d: d, lease: l, began: time.Now()}
+	j.renew()
+	for _, w := range j.open {
+		// They do not all come back in the moment when it may be asked again.
+		next := until.Add(time.Duration(float64(until.Sub(j.began)) * chance()))
+		j.add(queue.Outcome{Which: w, State: queue.Waiting, Next: next, Note: why, Untried: true})
+	}
+	j.open = nil
+	return j.settle(ctx)
+}
+
+// renew decides again on every grant: what was allowed when it was accepted
+// may be so no more.
+func (j *job) renew() {
+	p := j.d.o.Policy()
+	m := &j.lease.Message
+	lost := map[int]string{}
+	for _, w := range j.lease.Which {
+		why, known := lost[w.Recipient]
+		if !known {
+			record := m.To[w.Recipient].Grant
+			_, refusal, err := p.Renew(record)
+			switch {
+			case err != nil:
+				why = fmt.Sprintf("the record of its grant cannot be read: %v", err)
+			case refusal != nil:
+				why = fmt.Sprintf("its grant (%s %s, %s) was withdrawn: %s", record.Reason, record.Who, record.Origin, refusal.Cause)
+			}
+			lost[w.Recipient] = why
+		}
+		if why == "" {
+			j.open = append(j.open, w)
+			continue
+		}
+		j.add(queue.Outcome{Which: w, State: queue.Withheld, Note: why})
+	}
+}
+
+// heldByRoute begins the note of what a route holds, so that it can be let go
+// when the route says otherwise.
+const heldByRoute = "held by its route: "
+
+// withhold leaves all that is open to the operator.
+func (j *job) withhold(why string) {
+	for _, w := range j.open {
+		j.add(queue.Outcome{Which: w, State: queue.Withheld, Note: why})
+	}
+	j.open = nil
+}
+
+func (j *job) add(o queue.Outcome) {
+	if o.At.IsZero() {
+		o.At = time.Now()
+	}
+	if o.State == queue.Waiting && o.Next.IsZero() {
+		o.Next = again(o.At, j.lease.Message.Delivery(o.Which).Attempts+1)
+	}
+	if o.State == queue.Waiting && !o.At.Before(j.d.o.Lifetimes.end(&j.lease.Message)) {
+		o.State, o.Next, o.Untried = queue.Failed, time.Time{}, false
+	}
+	j.outcomes = append(j.outcomes, o)
+}
+
+// say adds what a server said of one delivery.
+func (j *job) say(w queue.Which, r mail.Reply, note string, via queue.Via) {
+	o := queue.Outcome{Which: w, Reply: r, Note: note, Via: via}
+	switch {
+	case r.Positive():
+		o.State = queue.Delivered
+	case r.Permanent():
+		o.State = queue.Failed
+	default:
+		o.State = queue.Waiting
+	}
+	j.add(o)
+}
+
+// sayAll adds the same of several.
+func (j *job) sayAll(which []queue.Which, t *trouble) {
+	for _, w := range which {
+		j.add(queue.Outcome{Which: w, State: t.state, Reply: t.reply, Note: t.note, Via: t.via})
+	}
+}
+
+// mostRecipients is how many go with one transaction; RFC 5321 section
+// 4.5.3.1.8 has every server take a hundred, and some take fewer.
+const mostRecipients = 50
+
+// send speaks SMTP or LMTP. Recipients with the same reverse-path go together.
+func (j *job) send(ctx context.Context, way Route) (h health, why string) {
+	m := &j.lease.Message
+	from := func(w queue.Which) mail.ReversePath {
+		if own := m.Delivery(w).From; !own.IsZero() {
+			return own
+		}
+		return m.From
+	}
+	for len(j.open) > 0 {
+		sender := from(j.open[0])
+		var now, later []queue.Which
+		for _, w := range j.open {
+			if len(now) < mostRecipients && from(w).String() == sender.String() {
+				now = append(now, w)
+			} else {
+				later = append(later, w)
+			}
+		}
+		j.open = later
+		t := j.transact(ctx, way, sender, now)
+		if t == nil {
+			h = max(h, healthy)
+			continue
+		}
+		j.sayAll(now, t)
+		if h, why = t.health, t.why(); h == dead || h == busy {
+			j.sayAll(j.open, t) // the rest would hear the same
+			j.open = nil
+		}
+	}
+	return h, why
+}
+
+// transact brings one envelope to one of the hosts of the route. A trouble is
+// why none of them said anything of the recipients.
+func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, which []queue.Which) *trouble {
+	if j.lease.Message.Params.RequireTLS {
+		way.TLS = Verify // RFC 8689 section 4.2.1
+	}
+	hosts, last := j.d.hosts(ctx, way, j.lease.Destination)
+	talks := 0
+	for _, h := range hosts {
+		if talks == mostTalks || ctx.Err() != nil {
+			break
+		}
+		for fresh := false; ; fresh = true {
+			l, t := j.d.connect(ctx, way, h, fresh)
+			if t == nil {
+				talks++
+				reused := l.used > 0
+				if t = j.talk(ctx, l, from, which); t == nil {
+					return nil
+				}
+				if reused && t.health == dead {
+					continue // it was closed while nobody used it
+				}
+			}
+			last = worse(last, t)
+			break
+		}
+	}
+	if last == nil {
+		last = &trouble{note: fmt.Sprintf("given up: %v", context.Cause(ctx))}
+	}
+	return last
+}
+
+// mostTalks is with how many servers of a domain one attempt speaks.
+const mostTalks = 2
+
+// worse keeps what says most: that something may work later weighs more than
+// that it never will, and a reply more than silence.
+func worse(old, t *trouble) *trouble {
+	switch {
+	case old == nil, old.state == queue.Failed && t.state == queue.Waiting:
+		return t
+	case old.state == queue.Waiting && t.state == queue.Failed, !old.reply.IsZero() && t.reply.IsZero():
+		return old
+	}
+	return t
+}
+
+// talk has one dialogue. A trouble says that it ended before anything was said
+// of the recipients; otherwise each has its outcome.
+func (j *job) talk(ctx context.Context, l *link, from mail.ReversePath, which []queue.Which) *trouble {
+	for {
+		left, t := j.transaction(ctx, l, from, which)
+		if t != nil || len(left) == 0 {
+			return t
+		}
+		// RFC 5321 section 4.5.3.1.10: too many at once, and the rest may follow.
+		which = left
+	}
+}
+
+// transaction sends once. left are the recipients for which the server had no
+// room beside the others.
+func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, which []queue.Which) (left []queue.Which, t *trouble) {
+	began := time.Now()
+	env := j.envelope(from, which)
+	body, err := j.d.o.Queue.Open(ctx, j.lease.Message.ID)
+	if err != nil {
+		j.d.pool.put(l)
+		return nil, j.unreadable(err)
+	}
+	in := &source{r: body, size: j.lease.Message.Size}
+	env.Sender.Body = j.bodyFor(ctx, l, env.Sender.Body)
+	results, final, err := l.client.Send(ctx, env, in)
+	_ = body.Close() // it was read to its end, or does not matter any more
+	via := l.via(time.Since(began))
+	if err != nil && in.err != nil {
+		return nil, j.unreadable(in.err)
+	}
+	if err != nil && results == nil { // nothing was sent: the server lacks something
+		j.d.pool.put(l)
+		return nil, lacking(err, via)
+	}
+	if err != nil && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return !r.Reply.IsZero() }) {
+		return nil, &trouble{note: err.Error(), via: via, health: dead}
+	}
+	if final.Code == 421 && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return r.Reply.Positive() }) {
+		l.close()
+		return nil, &trouble{reply: final, via: via, health: busy}
+	}
+	taken := err == nil && final.Positive()
+	for i, r := range results {
+		switch {
+		case r.Reply.Code == 452 && taken:
+			left = append(left, which[i])
+		case !r.Reply.Positive() && !r.Reply.IsZero():
+			j.say(which[i], r.Reply, "", via)
+		case err == nil && !l.way.LMTP:
+			j.say(which[i], final, "", via)
+		case r.Reply.Positive() && l.way.LMTP:
+			j.say(which[i], r.Reply, "", via)
+		default: // it may have the message or not: RFC 1047
+			j.say(which[i], mail.Reply{}, err.Error(), via)
+		}
+	}
+	if err == nil {
+		if l.used++; final.Code == 421 {
+			l.close()
+		} else if len(left) == 0 {
+			j.d.pool.put(l)
+		}
+	}
+	return left, nil
+}
+
+// envelope is what one server sees.
+func (j *job) envelope(from mail.ReversePath, which []queue.Which) mail.Envelope {
+	m := &j.lease.Message
+	env := mail.Envelope{From: from, Sender: m.Params}
+	env.Sender.Size, env.Sender.Auth = m.Size, "" // who logged in is nobody else's affair
+	for _, w := range which {
+		d := m.Delivery(w)
+		env.To = append(env.To, mail.Recipient{Path: mail.ForwardTo(d.To), Params: m.To[w.Recipient].Params})
+	}
+	return env
+}
+
+// bodyFor returns the BODY of an envelope. A server without 8BITMIME gets what
+// has seven bits only, whatever was said of it; the rest it is spared.
+func (j *job) bodyFor(ctx context.Context, l *link, body mail.Body) mail.Body {
+	if body == mail.Body8BitMIME {
+		if _, ok := l.client.Extension("8BITMIME"); !ok && j.sevenBits(ctx) {
+			return ""
+		}
+	}
+	return body
+}
+
+// sevenBits reads a message to find out whether it needs eight.
+func (j *job) sevenBits(ctx context.Context) bool {
+	body, err := j.d.o.Queue.Open(ctx, j.lease.Message.ID)
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := body.Read(buf)
+		if slices.ContainsFunc(buf[:n], func(c byte) bool { return c >= 0x80 }) {
+			return false
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
+}
+
+// lacking says why a message cannot go to a server at all.
+func lacking(err error, via queue.Via) *trouble {
+	t := &trouble{state: queue.Failed, note: err.Error(), via: via, health: healthy}
+	switch {
+	case errors.Is(err, smtp.ErrTooLarge):
+		t.note = "5.3.4 " + err.Error()
+	case errors.Is(err, smtp.ErrNotOffered):
+		t.note = "5.6.3 " + err.Error()
+	case errors.Is(err, smtp.ErrTooMany):
+		t.state = queue.Waiting
+	}
+	return t
+}
+
+// unreadable is the trouble of a body that cannot be read: not the server's fault.
+func (j *job) unreadable(err error) *trouble {
+	j.d.o.Report(fmt.Errorf("message %s: %w", j.lease.Message.ID, err))
+	if errors.Is(err, queue.ErrBroken) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &trouble{note: "its body could not be read: " + err.Error()}
+	}
+	return &trouble{state: queue.Withheld, note: "its body is damaged: " + err.Error()}
+}
+
+// A source is a body whose length is known, and whose error is not the wire's.
+type source struct {
+	r    io.Reader
+	size int64
+	err  error
+}
+
+// Size lets the message go as one chunk, however long it is.
+func (s *source) Size() int64 { return s.size }
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // the end of a body is io.EOF itself
+		s.err = err
+	}
+	return n, err
+}

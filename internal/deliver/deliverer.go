@@ -1,0 +1,136 @@
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"postern/internal/queue"
+	"postern/internal/resolve"
+	"postern/mail"
+	"postern/policy"
+	"postern/smtp"
+)
+
+// A Queue is what deliveries come from and notices go to.
+type Queue interface {
+	queue.Intake
+	queue.Supply
+	Open(ctx context.Context, id string) (io.ReadCloser, error)
+}
+
+// A Resolver is the DNS.
+type Resolver interface {
+	MX(ctx context.Context, domain string) ([]resolve.MX, error)
+	Addresses(ctx context.Context, name string) ([]netip.Addr, error)
+}
+
+// Options are what a Deliverer is made of. Queue, Policy, Routes and Resolver
+// must be given; of the rest the zero value has a default.
+type Options struct {
+	Queue     Queue
+	Policy    func() *policy.Policy // the one in force
+	Routes    func() *Routes        // those in force
+	Resolver  Resolver
+	Own       func(netip.Addr) bool // addresses of this machine; nil: none is known
+	Limits    Limits
+	Lifetimes Lifetimes
+	Timeouts  smtp.Timeouts
+	TLS       *tls.Config // roots of Verify; nil: the machine's
+
+	// Dial connects from an address, which may be none, to a host and port, or
+	// the path of a socket. nil is a net.Dialer.
+	Dial func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
+
+	Watch  func(Event) // hears of each delivery; nil: nobody
+	Report func(error) // takes what an operator must hear of; nil: nobody hears
+}
+
+// An Event is one delivery that was made, put off or given up.
+type Event struct {
+	Message     string
+	Destination string
+	From        mail.ReversePath
+	To          mail.Address
+	Grant       policy.Record
+	Origin      queue.Origin
+	Size        int64
+	Attempts    int
+	Class       string // of a refusal, as package bounce says
+	queue.Outcome
+}
+
+// A Deliverer delivers. Make one with New; it works while Run does.
+type Deliverer struct {
+	o     Options
+	pool  *pool
+	peers peers
+	tls   [Verify + 1]*tls.Config
+
+	asked chan chan<- []Status // by Snapshot
+}
+
+// New makes a Deliverer.
+func New(o Options) *Deliverer {
+	o.Limits, o.Lifetimes = o.Limits.withDefaults(), o.Lifetimes.withDefaults()
+	if o.Dial == nil {
+		o.Dial = dialer
+	}
+	if o.Watch == nil {
+		o.Watch = func(Event) {}
+	}
+	if o.Report == nil {
+		o.Report = func(error) {}
+	}
+	d := &Deliverer{o: o, pool: newPool(), asked: make(chan chan<- []Status)}
+	base := o.TLS
+	if base == nil {
+		base = &tls.Config{}
+	}
+	for p := range d.tls {
+		c := base.Clone()
+		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+		// A session that nobody verified must not be resumed by who wants that.
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(512)
+		c.InsecureSkipVerify = TLSPolicy(p) != Verify //nolint:gosec // May and Require ask for no name, see there
+		d.tls[p] = c
+	}
+	return d
+}
+
+// owner names our leases.
+const owner = "deliver"
+
+// Run delivers until ctx ends. It then lets attempts that are under way come
+// to their end, at most for grace, and gives back what it had not begun.
+func (d *Deliverer) Run(ctx context.Context, grace time.Duration) error {
+	// What is on the wire when we are told to stop would be sent twice if it
+	// were cut off (RFC 1047).
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(grace, func() { stop(errStopping) })
+	})()
+	var g sync.WaitGroup
+	g.Go(func() { d.pool.run(ctx) })
+	s := newScheduler(d, work)
+	s.run(ctx)
+	g.Wait()
+	return nil
+}
+
+// Snapshot returns what is done for each destination now; nothing when Run
+// does not run.
+func (d *Deliverer) Snapshot(ctx context.Context) []Status {
+	answer := make(chan []Status, 1)
+	select {
+	case d.asked <- answer:
+		return <-answer
+	case <-ctx.Done():
+		return nil
+	}
+}

@@ -1,0 +1,73 @@
+package deliver
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	failedFor = 30 * time.Second
+	plainFor  = time.Hour
+	mostPeers = 10_000
+)
+
+// peers remember what was learned of addresses and hosts, so that a dead
+// exchanger of a thousand domains is waited for once. The zero value is ready.
+type peers struct {
+	mu      sync.Mutex
+	failing map[netip.AddrPort]failure
+	clear   map[string]time.Time // hosts whose TLS failed: until when it is not tried
+}
+
+type failure struct {
+	err   error
+	until time.Time
+}
+
+// failed remembers that nothing answered at an address.
+func (p *peers) failed(a netip.AddrPort, err error, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing == nil || len(p.failing) >= mostPeers {
+		p.failing = map[netip.AddrPort]failure{}
+	}
+	p.failing[a] = failure{err, now.Add(failedFor)}
+}
+
+// down returns how an address failed a moment ago, or nil.
+func (p *peers) down(a netip.AddrPort, now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, ok := p.failing[a]
+	if !ok {
+		return nil
+	}
+	if now.After(f.until) {
+		delete(p.failing, a)
+		return nil
+	}
+	return f.err
+}
+
+// onlyPlain remembers that a host's TLS failed.
+func (p *peers) onlyPlain(key string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.clear == nil || len(p.clear) >= mostPeers {
+		p.clear = map[string]time.Time{}
+	}
+	p.clear[key] = now.Add(plainFor)
+}
+
+// plain reports that a host's TLS failed within the hour.
+func (p *peers) plain(key string, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until, ok := p.clear[key]
+	if ok && now.After(until) {
+		delete(p.clear, key)
+		ok = false
+	}
+	return ok
+}

@@ -1,0 +1,311 @@
+package deliver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"postern/internal/queue"
+)
+
+const (
+	attemptLimit = time.Hour
+	leaseFor     = 90 * time.Minute // longer than an attempt and its settling may take
+	batch        = 128              // leases at once
+	pause        = time.Second      // after a queue that failed
+	forgetAfter  = 10 * time.Minute // what is known of a destination for which nothing comes
+)
+
+var errStopping = errors.New("the relay stops")
+
+// A scheduler gives each destination its share. All of it belongs to the
+// goroutine of run; what that starts hands it things to do.
+type scheduler struct {
+	d    *Deliverer
+	work context.Context //nolint:containedctx // that of attempts: it outlives run's own by the grace
+
+	to      map[string]*destination
+	active  int // attempts that have a place
+	held    int // leases that are ours
+	unknown int // attempts at destinations that have not answered yet
+	starved []*destination
+	strange []*destination // those that have not answered yet, and wait for a place among such
+	paced   map[*destination]struct{}
+
+	events  chan func()
+	asking  bool      // the queue is being asked
+	hungry  bool      // it may have more
+	at      time.Time // when it will; zero: when it says so
+	swept   time.Time
+	running sync.WaitGroup
+}
+
+func newScheduler(d *Deliverer, work context.Context) *scheduler {
+	return &scheduler{
+		d: d, work: work, to: map[string]*destination{}, paced: map[*destination]struct{}{},
+		events: make(chan func(), 256), hungry: true, swept: time.Now(),
+	}
+}
+
+// run schedules until ctx ends, and returns when all that it began has ended.
+func (s *scheduler) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		s.ask()
+		timer.Reset(s.wait(time.Now()))
+		select {
+		case <-ctx.Done():
+		case do := <-s.events:
+			do()
+		case <-s.d.o.Queue.Changed():
+			s.hungry = true
+		case answer := <-s.d.asked:
+			answer <- s.snapshot(time.Now())
+		case <-timer.C:
+			s.tick(time.Now())
+		}
+	}
+	s.stop()
+}
+
+// stop gives back what was not begun, and waits for what was.
+func (s *scheduler) stop() {
+	for _, d := range s.to {
+		for _, l := range d.takeAll() {
+			_ = s.d.o.Queue.Return(s.work, l) // without us its lease ends by itself
+		}
+	}
+	ended := make(chan struct{})
+	go func() { s.running.Wait(); close(ended) }()
+	for {
+		select {
+		case <-s.events: // nothing follows from it any more
+		case <-ended:
+			return
+		}
+	}
+}
+
+// ask asks the queue for what is due, if there is room and hope.
+func (s *scheduler) ask() {
+	room := 2*s.d.o.Limits.Total - s.held
+	if !s.hungry || s.asking || room < 1 {
+		return
+	}
+	var full []string
+	for _, d := range s.to {
+		if len(d.waiting) >= ahead {
+			full = append(full, d.name)
+		}
+	}
+	s.asking, s.hungry = true, false
+	a := queue.Ask{Owner: owner, Now: time.Now(), Max: min(room, batch), Each: ahead, Except: full}
+	a.Until = a.Now.Add(leaseFor)
+	s.running.Go(func() {
+		leases, err := s.d.o.Queue.Lease(s.work, a)
+		next, ok := time.Time{}, false
+		if err == nil && len(leases) == 0 {
+			next, ok, err = s.d.o.Queue.Next(s.work, full)
+		}
+		if !ok {
+			next = time.Time{}
+		}
+		select {
+		case s.events <- func() { s.given(leases, next, err) }:
+		case <-s.work.Done():
+		}
+	})
+}
+
+// given takes what the queue gave.
+func (s *scheduler) given(leases []queue.Lease, next time.Time, err error) {
+	now := time.Now()
+	s.asking, s.at = false, next
+	s.hungry = s.hungry || len(leases) > 0
+	if err != nil {
+		s.d.o.Report(err)
+		s.hungry, s.at = false, now.Add(pause)
+	}
+	for _, l := range leases {
+		s.held++
+		d := s.destination(l.Destination)
+		d.waiting = append(d.waiting, l)
+	}
+	for _, l := range leases {
+		s.start(s.to[l.Destination], now)
+	}
+}
+
+func (s *scheduler) destination(name string) *destination {
+	d := s.to[name]
+	if d == nil {
+		d = &destination{name: name, limit: s.d.o.Limits.Start}
+		s.to[name] = d
+	}
+	return d
+}
+
+// start begins what a destination may do now.
+func (s *scheduler) start(d *destination, now time.Time) {
+	if len(d.waiting) == 0 {
+		return
+	}
+	if d.blocked(now) {
+		s.putOff(d, now)
+		return
+	}
+	way := s.d.o.Routes().For(d.name)
+	d.most = cmp.Or(way.Most, s.d.o.Limits.Each)
+	if way.Kind == ToMaildir || way.Kind == ToNobody {
+		d.proven = true
+	}
+	d.limit = min(d.limit, d.most)
+	for len(d.waiting) > 0 && d.active < d.limit {
+		switch {
+		case now.Before(d.next):
+			s.paced[d] = struct{}{}
+			return
+		case s.active >= s.d.o.Limits.Total:
+			s.starved = line(s.starved, d)
+			return
+		case !d.proven && s.unknown >= s.d.o.Limits.NewOnes:
+			s.strange = line(s.strange, d)
+			return
+		}
+		s.begin(d, now)
+	}
+}
+
+// line puts a destination at the end of a line in which it stands once.
+func line(list []*destination, d *destination) []*destination {
+	if d.lined {
+		return list
+	}
+	d.lined = true
+	return append(list, d)
+}
+
+// serve starts those that stand in a line while a place is free.
+func (s *scheduler) serve(list *[]*destination, free func() bool, now time.Time) {
+	for n := len(*list); n > 0 && free(); n-- {
+		d := (*list)[0]
+		*list = (*list)[1:]
+		d.lined = false
+		s.start(d, now)
+	}
+}
+
+// begin starts one attempt.
+func (s *scheduler) begin(d *destination, now time.Time) {
+	l, strange := d.take(), !d.proven
+	d.active++
+	s.active++
+	if strange {
+		s.unknown++
+	}
+	if d.gap > 0 {
+		d.next = now.Add(d.gap)
+	}
+	if len(d.waiting) < ahead/2 {
+		s.hungry = true
+	}
+	s.running.Go(func() {
+		ctx, cancel := context.WithTimeoutCause(s.work, attemptLimit, errors.New("the attempt took "+attemptLimit.String()))
+		defer cancel()
+		var once sync.Once
+		over := func(h health, why string) {
+			once.Do(func() { s.tell(func() { s.over(d, strange, h, why, now) }) })
+		}
+		sums := s.d.attempt(ctx, l, over)
+		over(silent, "")
+		s.tell(func() { s.settled(d, sums) })
+	})
+}
+
+// tell hands the scheduler something to do.
+func (s *scheduler) tell(do func()) { s.events <- do }
+
+// over takes that an attempt needs its place no more.
+func (s *scheduler) over(d *destination, strange bool, h health, why string, began time.Time) {
+	now := time.Now()
+	d.active--
+	s.active--
+	if strange {
+		s.unknown--
+	}
+	d.heard(h, why, began, now)
+	s.start(d, now)
+	s.serve(&s.starved, func() bool { return s.active < s.d.o.Limits.Total }, now)
+	s.serve(&s.strange, func() bool { return s.active < s.d.o.Limits.Total && s.unknown < s.d.o.Limits.NewOnes }, now)
+}
+
+// settled takes that the queue knows what became of a lease.
+func (s *scheduler) settled(d *destination, sums Sums) {
+	s.held--
+	d.sums.Delivered += sums.Delivered
+	d.sums.Deferred += sums.Deferred
+	d.sums.Failed += sums.Failed
+	d.last = time.Now()
+}
+
+// putOff lets all that waits for a destination that does not answer wait in
+// the queue, without asking it.
+func (s *scheduler) putOff(d *destination, _ time.Time) {
+	list, until, why := d.takeAll(), d.until, d.why
+	s.hungry = true
+	s.running.Go(func() {
+		for _, l := range list {
+			sums := s.d.putOff(s.work, l, until, why)
+			s.tell(func() { s.settled(d, sums) })
+		}
+	})
+}
+
+// wait returns how long there is nothing to do.
+func (s *scheduler) wait(now time.Time) time.Duration {
+	wait := time.Minute
+	if !s.at.IsZero() && !s.asking {
+		wait = min(wait, s.at.Sub(now))
+	}
+	for d := range s.paced {
+		wait = min(wait, d.next.Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// tick does what time alone brings.
+func (s *scheduler) tick(now time.Time) {
+	if !s.at.IsZero() && !now.Before(s.at) {
+		s.at, s.hungry = time.Time{}, true
+	}
+	for d := range s.paced {
+		if !now.Before(d.next) {
+			delete(s.paced, d)
+			s.start(d, now)
+		}
+	}
+	if now.Sub(s.swept) < time.Minute {
+		return
+	}
+	s.swept = now
+	for name, d := range s.to {
+		if d.active == 0 && len(d.waiting) == 0 && !d.lined && now.Sub(d.last) > forgetAfter && now.After(d.until.Add(forgetAfter)) {
+			delete(s.to, name)
+		}
+	}
+}
+
+func (s *scheduler) snapshot(now time.Time) []Status {
+	list := make([]Status, 0, len(s.to))
+	for _, d := range s.to {
+		list = append(list, d.status(now))
+	}
+	slices.SortFunc(list, func(a, b Status) int {
+		return cmp.Or(cmp.Compare(b.Active+b.Ahead, a.Active+a.Ahead), cmp.Compare(a.Destination, b.Destination))
+	})
+	return list
+}
