@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"postern/guard"
+	"postern/internal/deliver"
 	"postern/internal/problem"
 	"postern/mail"
 	"postern/policy"
@@ -21,6 +22,8 @@ type generation struct {
 	policy   *policy.Policy
 	proof    *policy.Proof
 	tls      *certificates
+	ways     *deliver.Routes
+	dns      deliver.Resolver
 	audited  atomic.Pointer[Audited]
 	warnings []*problem.Problem
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"postern/guard"
+	"postern/internal/deliver"
 	"postern/internal/queue"
 )
 
@@ -30,6 +31,8 @@ type metrics struct {
 	auditAt        prometheus.Gauge
 	strangerGrants prometheus.Counter
 	reloads        *prometheus.CounterVec
+	deliveries     *prometheus.CounterVec
+	deliverySecs   prometheus.Histogram
 	listeners      prometheus.Gauge
 }
 
@@ -52,6 +55,7 @@ func newMetrics() *metrics {
 	m.messages = counter("messages_total", "Messages that came to their end of data with a recipient, by result.", "result")
 	m.bytes = counter("bytes_total", "Octets of messages.", "direction", "door")
 	m.reloads = counter("reloads_total", "Reloads of the configuration, by result.", "result")
+	m.deliveries = counter("deliveries_total", "Attempts at deliveries, by result and why a server said no.", "result", "class")
 	m.auditClosed = gauge("audit_closed", "1 while the last self-audit found the relay closed.")
 	m.auditAt = gauge("audit_timestamp_seconds", "When the last self-audit began.")
 	m.listeners = gauge("listeners", "Listeners in force.")
@@ -59,8 +63,12 @@ func newMetrics() *metrics {
 		Name: "postern_commit_seconds", Help: "From the end of a message to its being on disk.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30},
 	})
+	m.deliverySecs = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "postern_delivery_seconds", Help: "From the acceptance of a message to its delivery.",
+		Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 1800, 3600, 14400, 86400},
+	})
 	m.strangerGrants = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_stranger_grants_total", Help: "Strangers' messages relayed to others: 0 for ever."})
-	m.registry.MustRegister(m.commit, m.strangerGrants)
+	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants)
 	return m
 }
 
@@ -91,6 +99,15 @@ func (m *metrics) note(e guard.Event) {
 		}
 		m.sessions.WithLabelValues(e.Listener, result).Inc()
 	case guard.Connected, guard.Withdrawn, guard.OverBudget:
+	}
+}
+
+// delivered counts what became of a delivery.
+func (m *metrics) delivered(e deliver.Event) {
+	m.deliveries.WithLabelValues(e.State.String(), e.Class).Inc()
+	if e.State == queue.Delivered {
+		m.bytes.WithLabelValues("out", "smtp").Add(float64(e.Size))
+		m.deliverySecs.Observe(max(0, e.At.Sub(e.Origin.At).Seconds()))
 	}
 }
 

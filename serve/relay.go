@@ -12,6 +12,7 @@ import (
 
 	"postern/guard"
 	"postern/internal/attr"
+	"postern/internal/deliver"
 	"postern/internal/identity"
 	"postern/internal/problem"
 	"postern/internal/queue"
@@ -40,6 +41,7 @@ type Relay struct {
 	sockets  *sockets
 	control  net.Listener
 	current  atomic.Pointer[generation]
+	deliver  *deliver.Deliverer
 
 	mu      sync.Mutex      // one reload at a time
 	serving *serving        // the listeners of the generation in force; nil before Run
@@ -85,8 +87,12 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 		return nil, errors.Join(err, r.sockets.close(), r.queue.Close())
 	}
 	r.put(g)
+	r.deliver = r.newDeliverer(settings)
 	return r, nil
 }
+
+// policy returns the one in force.
+func (r *Relay) policy() *policy.Policy { return r.current.Load().policy }
 
 // firstUser makes the one user of a relay that nobody has configured.
 func (r *Relay) firstUser() error {
@@ -124,6 +130,12 @@ func (r *Relay) judge(ctx context.Context, s Settings, c *certificates) (*genera
 		return nil, err
 	}
 	g.tls = c
+	if g.ways, err = Ways(s); err != nil {
+		return nil, err
+	}
+	if g.dns, err = resolver(s); err != nil {
+		return nil, err
+	}
 	return g, r.selfAudit(ctx, g)
 }
 
@@ -173,6 +185,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	r.mu.Unlock()
 	start("users", func(ctx context.Context) error { return r.users.Run(ctx, r.complain) })
 	start("queue", r.runQueue)
+	start("delivery", func(ctx context.Context) error { return r.deliver.Run(ctx, drainFor) })
 	start("control", func(ctx context.Context) error { return r.serveControl(ctx, r.control) })
 	start("watch", r.watch)
 	start("metrics", r.serveMetrics)

@@ -52,13 +52,14 @@ func TestMetrics(t *testing.T) {
 	r.queued() // the session has ended by now, or ends below
 	var text string
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, text = get(t, "http://"+s.Metrics.String()+"/metrics"); strings.Contains(text, `postern_sessions_total{listener="mx",result="quit"} 1`) || time.Now().After(end) {
+		if _, text = get(t, "http://"+s.Metrics.String()+"/metrics"); strings.Contains(text, `postern_sessions_total{listener="mx",result="quit"} 1`) &&
+			strings.Contains(text, `result="withheld"} 1`) || time.Now().After(end) {
 			break
 		}
 	}
 	for _, line := range []string{
 		`postern_sessions_total{listener="mx",result="quit"} 1`, `postern_refused_total{reason="relaying"} 1`, `postern_grants_total{reason="inbound"} 1`,
-		`postern_messages_total{result="stored"} 1`, "postern_audit_closed 1", "postern_stranger_grants_total 0", `postern_queue_messages{state="fresh"} 1`, "postern_commit_seconds_count 1",
+		`postern_messages_total{result="stored"} 1`, "postern_audit_closed 1", "postern_stranger_grants_total 0", `postern_queue_messages{state="held"} 1`, `postern_deliveries_total{class="",result="withheld"} 1`, "postern_commit_seconds_count 1",
 	} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no %s in\n%s", line, text)

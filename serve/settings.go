@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/guard"
+	"postern/internal/deliver"
 	"postern/internal/problem"
 	"postern/policy"
 	"postern/smtp"
@@ -21,6 +22,9 @@ type Settings struct {
 	ClientCAs []string           // PEM files: who may log in with a client certificate
 	Hops      map[string]NextHop // by domain in A-labels: where its mailboxes are
 	Routes    []Route
+	Resolver  netip.AddrPort // the DNS server that is asked; zero: those of the machine
+	Delivery  Delivery
+	Trace     time.Duration // how long it is remembered what became of a message; 0: 30 days
 	Guard     guard.Limits
 	Engine    smtp.Limits
 	Audit     Audit
@@ -60,12 +64,22 @@ type NextHop struct {
 // A Route says how mail for a domain and those below it leaves; "default" is
 // for all others.
 type Route struct {
-	Domain    string // "default" or a name
-	Smarthost string // host:port; "" goes to the domain's MX
-	Login     string // FILE with user and password on two lines
-	TLS       string // none, may, require, verify
-	Hold      bool
-	At        problem.Pos
+	Domain      string   // "default" or a name
+	Smarthosts  []string // host:port, any of them; none goes to the domain's MX
+	Login       string   // FILE with user and password on two lines
+	TLS         string   // none, may, require, verify
+	Hold        bool
+	Source      []netip.Addr // where its connections come from; none: as the machine likes
+	Helo        string       // our name in EHLO; "": the hostname
+	Connections int          // at once for each destination; 0: the limit
+	At          problem.Pos
+}
+
+// Delivery says how much is delivered at once, and how long it is tried. What
+// is zero has a default.
+type Delivery struct {
+	deliver.Limits
+	deliver.Lifetimes
 }
 
 // Audit says how often the relay audits itself besides at start and reload.

@@ -18,7 +18,6 @@ import (
 	"postern/internal/problem"
 	"postern/internal/queue"
 	"postern/mail"
-	"postern/policy"
 )
 
 // sockets are what is bound. They outlive a generation: whoever serves takes
@@ -159,7 +158,7 @@ func (r *Relay) serve(g *generation) {
 	for _, l := range g.settings.Listeners {
 		guarded := &guard.SMTP{
 			Name: g.settings.Policy.Hostname.ASCII(), Listener: l.Name, Role: l.Role,
-			Policy: func() *policy.Policy { return r.current.Load().policy },
+			Policy: r.policy,
 			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)

@@ -109,9 +109,11 @@ func (r *Relay) auditAgain(ctx context.Context) error {
 }
 
 // recheck decides again on what waits in the queue: whose grant was lost is
-// held for the operator, not sent.
+// held for the operator, not sent. What a route held that leads somewhere now
+// is let go.
 func (r *Relay) recheck(ctx context.Context) error {
-	p := r.current.Load().policy
+	g := r.current.Load()
+	p := g.policy
 	for after := ""; ; {
 		list, next, err := r.queue.List(ctx, queue.Filter{}, queue.Page{After: after, Max: 1000})
 		if err != nil {
@@ -120,6 +122,11 @@ func (r *Relay) recheck(ctx context.Context) error {
 		for i := range list {
 			if list[i].Hold != "" {
 				continue
+			}
+			if g.ways.Frees(&list[i]) {
+				if _, err := r.queue.Release(ctx, list[i].ID); err != nil {
+					return fmt.Errorf("release %s: %w", list[i].ID, err)
+				}
 			}
 			if why := lost(p, &list[i]); why != "" {
 				if _, err := r.queue.Hold(ctx, why, list[i].ID); err != nil {

@@ -24,3 +24,5 @@ func Code(n int) slog.Attr                 { return slog.Int("code", n) }
 func Took(d time.Duration) slog.Attr       { return slog.Duration("took", d) }
 func At(place fmt.Stringer) slog.Attr      { return slog.String("at", place.String()) }
 func Err(err error) slog.Attr              { return slog.String("err", err.Error()) }
+func Destination(name string) slog.Attr    { return slog.String("destination", name) }
+func Attempt(n int) slog.Attr              { return slog.Int("attempt", n) }

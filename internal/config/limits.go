@@ -49,6 +49,37 @@ var limitsBlock = block{
 	},
 }
 
+var deliveryBlock = block{
+	name: "delivery", says: "how much is delivered at once, and how long it is tried",
+	words: []word{
+		{"lifetime", "time", "5d", "after which mail that could not be delivered goes back to who sent it"},
+		{"notice_lifetime", "time", "2d", "the same for notices, which nobody waits for"},
+		{"delay_notice", "time", "4h", "after which who sent it is told once that we still try; 0s: never"},
+		{"connections", "number", "500", "attempts at once, to all destinations"},
+		{"per_destination", "number", "20", "attempts at once, to one domain that answers well"},
+	},
+	read: func(r *reader, s section) {
+		d := &r.settings.Delivery
+		s.duration("lifetime", func(t time.Duration) { d.Message = t })
+		s.duration("notice_lifetime", func(t time.Duration) { d.Notice = t })
+		s.duration("delay_notice", func(t time.Duration) {
+			if d.Delay = t; t == 0 {
+				d.Delay = -1
+			}
+		})
+		s.number("connections", func(n int) { d.Total = n })
+		s.number("per_destination", func(n int) { d.Each = n })
+	},
+}
+
+var traceBlock = block{
+	name: "trace", says: "what is remembered of messages that left",
+	words: []word{{"keep", "time", "30d", "how long it is known where a message came from and what became of it"}},
+	read: func(r *reader, s section) {
+		s.duration("keep", func(t time.Duration) { r.settings.Trace = t })
+	},
+}
+
 // leastAudit is between two audits: each takes about a second of all
 // processors.
 const leastAudit = time.Minute

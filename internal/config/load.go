@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,12 +24,13 @@ import (
 )
 
 // blocks are what a file may hold. One more: a file of its own, and a row here.
-var blocks = []*block{&listenerBlock, &tlsBlock, &domainBlock, &userBlock, &trustedBlock, &routeBlock, &limitsBlock, &auditBlock, &metricsBlock, &logBlock, &storageBlock}
+var blocks = []*block{&listenerBlock, &tlsBlock, &domainBlock, &userBlock, &trustedBlock, &routeBlock, &deliveryBlock, &limitsBlock, &auditBlock, &traceBlock, &metricsBlock, &logBlock, &storageBlock}
 
 // top are the words outside of any block.
 var top = block{name: "the file", words: []word{
 	{"hostname", "text", "", "the name of this host: in the banner, in EHLO and in trace fields"},
 	{"state", "text", "the XDG state folder", "the folder of the queue, the users and the certificate"},
+	{"resolver", "text", "those of /etc/resolv.conf", "the DNS server that is asked, as 127.0.0.1:53"},
 }}
 
 // A reader reads one file.
@@ -109,6 +111,13 @@ func (r *reader) file(body *hclsyntax.Body) {
 		}
 		r.settings.State = v.text
 	}
+	if v, ok := s.text("resolver"); ok {
+		a, err := netip.ParseAddrPort(v.text)
+		if err != nil {
+			r.stop(v.at, fmt.Sprintf("resolver %q is no address and port", v.text), `write resolver = "127.0.0.1:53"`)
+		}
+		r.settings.Resolver = a
+	}
 	for _, b := range blocks {
 		for _, h := range body.Blocks {
 			if h.Type == b.name {
@@ -126,8 +135,6 @@ func (r *reader) finish() (serve.Settings, error) {
 	if len(s.Listeners) == 0 && !r.seen["listener"] {
 		r.stop(problem.Pos{File: r.path, Line: 1}, "there is no listener", `write listener "mx" { port = 25 }`)
 	}
-	// Accepted mail is kept, and shown; what takes it further is not built yet.
-	s.Hold = "accepted mail waits here: this version does not deliver yet"
 	if !slices.ContainsFunc(s.Routes, func(route serve.Route) bool { return route.Domain == "default" }) {
 		s.Hold = "outgoing mail waits: no route \"default\" says how it leaves"
 	}

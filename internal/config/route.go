@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -14,8 +15,12 @@ var routeBlock = block{
 	words: []word{
 		{"via", "mx, smarthost, hold", "", "the domain's MX, another server, or not yet"},
 		{"host", "text", "", "the smarthost as host:port"},
+		{"hosts", "list", "", "several smarthosts, any of which may be used"},
 		{"login", "text", "", "a file with user and password on two lines"},
 		{"tls", "none, may, require, verify", "may; verify with a login", "how far the connection is protected"},
+		{"source", "list", "as the machine likes", "the addresses of this machine that connections come from, one of each family"},
+		{"helo", "text", "hostname", "our name in EHLO; it should be that of the source's PTR record"},
+		{"connections", "number", "20", "at once, to one destination"},
 	},
 	read: func(r *reader, s section) {
 		route := serve.Route{Domain: s.label, At: s.at, TLS: "may"}
@@ -35,16 +40,24 @@ var routeBlock = block{
 		}
 		via := ""
 		s.one("via", []string{"mx", "smarthost", "hold"}, func(word string) { via = word })
-		host, given := s.text("host")
+		hosts := s.texts("hosts")
+		if v, ok := s.text("host"); ok {
+			hosts = append(hosts, v)
+		}
+		given := len(hosts) > 0
 		switch {
 		case via == "" && s.body.Attributes["via"] == nil:
 			r.stop(s.at, fmt.Sprintf("route %q does not say how", s.label), `write via = "mx", "smarthost" or "hold"`)
 		case via == "smarthost" && !given:
 			r.stop(s.at, fmt.Sprintf("route %q names no smarthost", s.label), `write host = "smtp.provider.example:465"`)
 		case via == "smarthost":
-			route.Smarthost, _ = r.hostPort(host, host.text, "host")
+			for _, v := range hosts {
+				if host, ok := r.hostPort(v, v.text, "host"); ok {
+					route.Smarthosts = append(route.Smarthosts, host)
+				}
+			}
 		case given:
-			r.stop(host.at, "host is for smarthosts", `write via = "smarthost"`)
+			r.stop(hosts[0].at, "host is for smarthosts", `write via = "smarthost"`)
 		}
 		route.Hold = via == "hold"
 		if v, ok := s.text("login"); ok && via != "smarthost" {
@@ -58,6 +71,22 @@ var routeBlock = block{
 			}
 			route.TLS = word
 		})
+		for _, v := range s.texts("source") {
+			a, err := netip.ParseAddr(v.text)
+			if err != nil || a.IsUnspecified() {
+				r.stop(v.at, fmt.Sprintf("source: %q is no address", v.text), "name an address of this machine, as 192.0.2.7")
+				continue
+			}
+			route.Source = append(route.Source, a.Unmap())
+		}
+		if v, ok := s.text("helo"); ok {
+			d, err := mail.ParseDomain(v.text)
+			if err != nil {
+				r.stop(v.at, fmt.Sprintf("helo: %v", err), "name a host, as out.example.org")
+			}
+			route.Helo = d.ASCII()
+		}
+		s.number("connections", func(n int) { route.Connections = n })
 		r.settings.Routes = append(r.settings.Routes, route)
 	},
 }

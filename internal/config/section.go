@@ -303,8 +303,13 @@ func (s section) size(name string, set func(int64)) {
 func (s section) duration(name string, set func(time.Duration)) {
 	if v, ok := s.text(name); ok {
 		d, err := time.ParseDuration(v.text)
-		if err != nil || d < 0 {
-			s.r.stop(v.at, fmt.Sprintf("%s: %q is no time", name, v.text), "write it as 500ms, 30s, 5m or 6h")
+		if days, ok := strings.CutSuffix(v.text, "d"); ok {
+			var n int
+			n, err = strconv.Atoi(days)
+			d = time.Duration(n) * 24 * time.Hour
+		}
+		if err != nil || d < 0 || d > 10*366*24*time.Hour {
+			s.r.stop(v.at, fmt.Sprintf("%s: %q is no time", name, v.text), "write it as 500ms, 30s, 5m, 6h or 5d")
 			return
 		}
 		set(d)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"postern/internal/queue"
@@ -106,6 +107,19 @@ func (j *job) renew() {
 // heldByRoute begins the note of what a route holds, so that it can be let go
 // when the route says otherwise.
 const heldByRoute = "held by its route: "
+
+// Frees reports whether something of a message was held by a route that leads
+// somewhere now.
+func (r *Routes) Frees(m *queue.Message) bool {
+	for _, to := range m.To {
+		for _, d := range to.Goes {
+			if d.State == queue.Withheld && strings.HasPrefix(d.Note, heldByRoute) && r.For(d.Destination()).Kind != ToNobody {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // withhold leaves all that is open to the operator.
 func (j *job) withhold(why string) {

@@ -1,0 +1,179 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"postern/internal/attr"
+	"postern/internal/deliver"
+	"postern/internal/problem"
+	"postern/internal/queue"
+	"postern/internal/resolve"
+)
+
+// Ways returns the ways out that a configuration says, with the passwords of
+// its smarthosts read from their files.
+func Ways(s Settings) (*deliver.Routes, error) {
+	r := &deliver.Routes{Hostname: s.Policy.Hostname, Ours: map[string]deliver.Route{}, Others: map[string]deliver.Route{}}
+	r.Default = deliver.Route{Name: "default", Kind: deliver.ToNobody, Why: s.Hold}
+	if s.Hold == "" {
+		r.Default.Why = `no route "default" says how mail for others leaves`
+	}
+	for name, h := range s.Hops {
+		way, err := hopWay(name, h)
+		if err != nil {
+			return nil, err
+		}
+		r.Ours[name] = way
+	}
+	for _, route := range s.Routes {
+		way, err := routeWay(route)
+		if err != nil {
+			return nil, err
+		}
+		if route.Domain == "default" {
+			r.Default = way
+		} else {
+			r.Others[route.Domain] = way
+		}
+	}
+	return r, nil
+}
+
+func hopWay(name string, h NextHop) (deliver.Route, error) {
+	way := deliver.Route{Name: name, Kind: deliver.ToHop, LMTP: h.LMTP, At: h.At}
+	switch {
+	case h.Hold:
+		way.Kind, way.Why = deliver.ToNobody, "its domain does not say yet where its mailboxes are"
+	case h.Maildir != "":
+		way.Kind, way.Folder = deliver.ToMaildir, h.Maildir
+	case h.Network == "unix":
+		way.Hosts = []deliver.Host{{Network: "unix", Name: h.Address}}
+	default:
+		host, err := deliver.ParseHost(h.Address)
+		if err != nil {
+			return way, problem.At(h.At, err.Error(), "write host:port")
+		}
+		way.Hosts = []deliver.Host{host}
+	}
+	return way, nil
+}
+
+func routeWay(route Route) (deliver.Route, error) {
+	way := deliver.Route{
+		Name: route.Domain, Kind: deliver.ToMX, At: route.At, Source: route.Source, Helo: route.Helo, Most: route.Connections,
+	}
+	policy, ok := deliver.ParseTLSPolicy(route.TLS)
+	if !ok {
+		return way, problem.At(route.At, fmt.Sprintf("tls = %q is none of none, may, require, verify", route.TLS), "write one of them")
+	}
+	way.TLS = policy
+	if route.Hold {
+		way.Kind, way.Why = deliver.ToNobody, "the route says hold"
+	}
+	for _, s := range route.Smarthosts {
+		host, err := deliver.ParseHost(s)
+		if err != nil {
+			return way, problem.At(route.At, err.Error(), "write host:port")
+		}
+		way.Kind, way.Hosts = deliver.ToSmarthost, append(way.Hosts, host)
+	}
+	if route.Login == "" {
+		return way, nil
+	}
+	text, err := os.ReadFile(route.Login)
+	if err != nil {
+		return way, problem.At(route.At, fmt.Sprintf("the login for %s cannot be read: %v", route.Domain, err), "let the relay's user read it")
+	}
+	user, pass, found := strings.Cut(strings.TrimSpace(strings.ReplaceAll(string(text), "\r\n", "\n")), "\n")
+	if !found || user == "" || pass == "" || strings.Contains(pass, "\n") {
+		return way, problem.At(route.At, fmt.Sprintf("%s does not hold a user and a password on two lines", route.Login), "write the user on its first line and the password on its second")
+	}
+	way.User, way.Pass = user, deliver.Secret(pass)
+	return way, nil
+}
+
+// resolver returns the DNS as a configuration wants it.
+func resolver(s Settings) (deliver.Resolver, error) {
+	if s.Resolver.IsValid() {
+		return resolve.At(s.Resolver)
+	}
+	return resolve.System()
+}
+
+// lookups asks the DNS of the generation in force.
+type lookups struct{ r *Relay }
+
+func (l lookups) MX(ctx context.Context, domain string) ([]resolve.MX, error) {
+	return l.r.current.Load().dns.MX(ctx, domain)
+}
+
+func (l lookups) Addresses(ctx context.Context, name string) ([]netip.Addr, error) {
+	return l.r.current.Load().dns.Addresses(ctx, name)
+}
+
+// drainFor is how long attempts that are under way may take once the relay
+// was told to stop.
+const drainFor = 30 * time.Second
+
+func (r *Relay) newDeliverer(s Settings) *deliver.Deliverer {
+	return deliver.New(deliver.Options{
+		Queue:    r.queue,
+		Policy:   r.policy,
+		Routes:   func() *deliver.Routes { return r.current.Load().ways },
+		Resolver: lookups{r},
+		Own: func(a netip.Addr) bool {
+			return isOwn(r.current.Load())(a)
+		},
+		Limits:    s.Delivery.Limits,
+		Lifetimes: s.Delivery.Lifetimes,
+		Watch:     r.delivered,
+		Report:    r.complain,
+	})
+}
+
+// delivered takes what became of one delivery: a line of the log, the counters.
+func (r *Relay) delivered(e deliver.Event) {
+	if e.Untried {
+		return
+	}
+	r.metrics.delivered(e)
+	level := slog.LevelInfo
+	if e.State == queue.Failed || e.State == queue.Withheld {
+		level = slog.LevelWarn
+	}
+	list := []slog.Attr{
+		slog.String("event", e.State.String()), attr.Message(e.Message), attr.ReversePath(e.From), attr.ForwardPath(e.To),
+		attr.Destination(e.Destination), attr.Attempt(e.Attempts),
+	}
+	if e.Via.Host != "" {
+		list = append(list, slog.String("host", e.Via.Host))
+	}
+	if e.Via.Addr.IsValid() {
+		list = append(list, attr.Peer(e.Via.Addr.Addr()))
+	}
+	if e.Via.TLS != "" {
+		list = append(list, slog.String("tls", e.Via.TLS))
+	}
+	if !e.Reply.IsZero() {
+		list = append(list, attr.Code(e.Reply.Code), slog.String("reply", e.Reply.String()))
+	}
+	if e.Note != "" {
+		list = append(list, slog.String("why", e.Note))
+	}
+	if e.Class != "" {
+		list = append(list, slog.String("class", e.Class))
+	}
+	if !e.Next.IsZero() {
+		list = append(list, slog.Time("next", e.Next))
+	}
+	if e.Via.Took > 0 {
+		list = append(list, attr.Took(e.Via.Took.Round(time.Microsecond)))
+	}
+	r.o.Log.LogAttrs(context.Background(), level, "delivery", list...)
+}
