@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -76,6 +77,10 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 			answer(w, n, err)
 		})
 	}
+	// curl --unix-socket STATE/control http://postern/debug/pprof/profile
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return serveHTTP(ctx, l, mux)
 }
 
