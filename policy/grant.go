@@ -117,6 +117,17 @@ func (g Grant) Record() Record {
 	return r
 }
 
+// Notice decides whether who sent a message may be told what became of it: it
+// may if it could write to itself now, by the reason and with the reverse-path
+// of the grant whose record this is. So there is no way by which a notice
+// reaches somebody whom no grant reaches: a stranger is never written to, and
+// what was sent in a forged name does not come back to its owner (backscatter).
+// Errors are those of Renew; the null reverse-path is ErrNoRecord.
+func (p *Policy) Notice(r Record) (Grant, *Refusal, error) {
+	r.To = r.From
+	return p.Renew(r)
+}
+
 // ErrNoRecord is returned for a record that nobody can have made.
 var ErrNoRecord = errors.New("no record of a grant")
 

@@ -22,6 +22,7 @@ type job struct {
 	began    time.Time
 	open     []queue.Which
 	outcomes []queue.Outcome
+	slow     string // what the server said when it wanted fewer of us
 }
 
 // trouble is why nothing was said of any recipient.
@@ -158,9 +159,16 @@ func (j *job) say(w queue.Which, r mail.Reply, note string, via queue.Via) {
 
 // sayAll adds the same of several.
 func (j *job) sayAll(which []queue.Which, t *trouble) {
-	for _, w := range which {
+	for _, w := range j.unsaid(which) {
 		j.add(queue.Outcome{Which: w, State: t.state, Reply: t.reply, Note: t.note, Via: t.via})
 	}
+}
+
+// unsaid returns those of which nothing was said yet.
+func (j *job) unsaid(which []queue.Which) []queue.Which {
+	return slices.DeleteFunc(slices.Clone(which), func(w queue.Which) bool {
+		return slices.ContainsFunc(j.outcomes, func(o queue.Outcome) bool { return o.Which == w })
+	})
 }
 
 // mostRecipients is how many go with one transaction; RFC 5321 section
@@ -197,6 +205,9 @@ func (j *job) send(ctx context.Context, way Route) (h health, why string) {
 			j.sayAll(j.open, t) // the rest would hear the same
 			j.open = nil
 		}
+	}
+	if j.slow != "" && h == healthy {
+		return busy, j.slow
 	}
 	return h, why
 }
@@ -253,13 +264,17 @@ func worse(old, t *trouble) *trouble {
 // talk has one dialogue. A trouble says that it ended before anything was said
 // of the recipients; otherwise each has its outcome.
 func (j *job) talk(ctx context.Context, l *link, from mail.ReversePath, which []queue.Which) *trouble {
+	which = j.unsaid(which)
 	for {
-		left, t := j.transaction(ctx, l, from, which)
-		if t != nil || len(left) == 0 {
+		now, later := which, []queue.Which(nil)
+		if most := l.recipients(); most > 0 && len(which) > most {
+			now, later = which[:most], which[most:]
+		}
+		left, t := j.transaction(ctx, l, from, now)
+		// RFC 5321 section 4.5.3.1.10: too many at once, and the rest may follow.
+		if which = append(left, later...); t != nil || len(which) == 0 {
 			return t
 		}
-		// RFC 5321 section 4.5.3.1.10: too many at once, and the rest may follow.
-		which = left
 	}
 }
 
@@ -292,12 +307,18 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		l.close()
 		return nil, &trouble{reply: final, via: via, health: busy}
 	}
+	if final.Code == 421 || tooFast(final) {
+		j.slow = final.String()
+	}
 	taken := err == nil && final.Positive()
 	for i, r := range results {
 		switch {
 		case r.Reply.Code == 452 && taken:
 			left = append(left, which[i])
 		case !r.Reply.Positive() && !r.Reply.IsZero():
+			if tooFast(r.Reply) {
+				j.slow = r.Reply.String()
+			}
 			j.say(which[i], r.Reply, "", via)
 		case err == nil && !l.way.LMTP:
 			j.say(which[i], final, "", via)

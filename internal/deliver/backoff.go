@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"postern/internal/queue"
@@ -17,7 +16,7 @@ var steps = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 *
 // more or less keeps what failed together from coming back together.
 func again(now time.Time, n int) time.Time {
 	step := steps[min(max(n-1, 0), len(steps)-1)]
-	return now.Add(time.Duration(float64(step) * (0.8 + 0.4*rand.Float64())))
+	return now.Add(time.Duration(float64(step) * (0.8 + 0.4*chance())))
 }
 
 // Lifetimes say how long deliveries are tried.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"postern/internal/queue"
@@ -27,6 +29,17 @@ type link struct {
 }
 
 func (l *link) close() { _ = l.client.Close() }
+
+// recipients is how many the server takes at once, where it says so (RFC 9422).
+func (l *link) recipients() int {
+	args, _ := l.client.Extension("LIMITS")
+	for _, word := range strings.Fields(strings.ToUpper(args)) {
+		if n, err := strconv.Atoi(strings.TrimPrefix(word, "RCPTMAX=")); err == nil {
+			return n
+		}
+	}
+	return 0
+}
 
 func (l *link) via(took time.Duration) queue.Via {
 	return queue.Via{Host: l.host.Name, Addr: l.addr, TLS: l.tls, Took: took}

@@ -89,7 +89,7 @@ func (d *destination) heard(h health, why string, began, now time.Time) {
 	case healthy:
 		d.proven, d.failures, d.until, d.why = true, 0, time.Time{}, ""
 		d.limit = min(d.limit+1, d.most)
-		if d.gap /= 2; d.gap < leastGap {
+		if d.gap -= d.gap / 8; d.gap < leastGap {
 			d.gap = 0
 		}
 	case busy:

@@ -15,15 +15,19 @@ import (
 )
 
 // chance returns a number from 0 to 1: who waits together shall not come back
-// together.
-func chance() float64 { return rand.Float64() }
+// together. Nobody gains who guesses it.
+func chance() float64 { return rand.Float64() } //nolint:gosec // see above
+
+func shuffle[T any](list []T) {
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // as chance
+}
 
 // hosts returns the hosts of a route in the order in which they are tried. A
 // trouble says why there is none.
 func (d *Deliverer) hosts(ctx context.Context, way Route, domain string) ([]Host, *trouble) {
 	if way.Kind != ToMX {
 		list := slices.Clone(way.Hosts)
-		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		shuffle(list)
 		return list, nil
 	}
 	if literal, ok := strings.CutPrefix(domain, "["); ok {
@@ -51,7 +55,7 @@ func (d *Deliverer) hosts(ctx context.Context, way Route, domain string) ([]Host
 // are ourselves, or mail would go in circles (RFC 5321 section 5.1).
 func order(list []resolve.MX, own, domain string) ([]Host, *trouble) {
 	list = slices.Clone(list)
-	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	shuffle(list)
 	slices.SortStableFunc(list, func(a, b resolve.MX) int { return int(a.Preference) - int(b.Preference) })
 	if i := slices.IndexFunc(list, func(m resolve.MX) bool { return strings.EqualFold(m.Host, own) }); i >= 0 {
 		ours := list[i].Preference

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"postern/internal/problem"
@@ -92,7 +93,7 @@ func ParseHost(s string) (Host, error) {
 	if err != nil {
 		name, port = strings.Trim(s, "[]"), "25"
 	}
-	n, err := net.LookupPort("tcp", port)
+	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || name == "" || n == 0 {
 		return Host{}, fmt.Errorf("%q is no host and port", s)
 	}

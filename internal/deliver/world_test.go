@@ -1,0 +1,378 @@
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"postern/internal/problem"
+	"postern/internal/queue"
+	"postern/internal/queue/pebble"
+	"postern/internal/resolve"
+	"postern/mail"
+	"postern/policy"
+	"postern/smtp"
+)
+
+// A world is a DNS, a net of servers, a queue and a deliverer, in a bubble.
+type world struct {
+	*testing.T
+	queue *pebble.Queue
+	d     *Deliverer
+	mu    sync.Mutex
+	dns   map[string][]resolve.MX
+	addrs map[string][]string
+	nodes map[string]*node // by address and port
+	ways  *Routes
+	rules *policy.Policy
+	seen  []Event
+	dials []string
+	stop  func()
+}
+
+// A node is one server of the net.
+type node struct {
+	w       *world
+	refuse  bool          // the connection
+	silent  bool          // never answers a SYN
+	slow    time.Duration // before each reply to DATA
+	banner  mail.Reply
+	mail    mail.Reply
+	rcpt    func(to string) mail.Reply
+	data    func() mail.Reply
+	without []string
+	tls     *tls.Config
+	limits  smtp.Limits
+
+	mu       sync.Mutex
+	got      []string // "from to size", of messages that were taken
+	bodies   []string
+	sessions int
+	open     int
+	most     int
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// bubble runs a test in a bubble with a world that delivers until the test ends.
+func bubble(t *testing.T, set func(*Options), test func(*world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, dns: map[string][]resolve.MX{}, addrs: map[string][]string{}, nodes: map[string]*node{}}
+		w.ways = &Routes{Hostname: must(mail.ParseDomain("mx.ours.example")), Ours: map[string]Route{}, Others: map[string]Route{}, Default: Route{Name: "default", Kind: ToMX}}
+		p, err := policy.Compile(policy.Source{
+			Hash: "test", Hostname: w.ways.Hostname,
+			Listeners: []policy.Listener{{Name: "mx", Role: policy.MX}, {Name: "submission", Role: policy.Submission}},
+			Domains: []policy.Domain{{Name: must(mail.ParseDomain("ours.example")), Mailboxes: []string{"anna", "ben"}, Aliases: []policy.Alias{{
+				Name: "both", To: []mail.Address{must(mail.ParseAddress("x@far.example")), must(mail.ParseAddress("y@far.example"))},
+				Sender: must(mail.ParseReversePath("<owner@ours.example>")),
+			}}}},
+			Users: []policy.User{{Name: "anna", MaySendAs: []policy.Senders{must(policy.ParseSenders("*")), must(policy.ParseSenders("<>"))}}},
+		})
+		if fatal, _ := problem.Split(err); fatal != nil {
+			t.Fatal(fatal)
+		}
+		w.rules = p
+		w.queue = must(pebble.Open(pebble.Options{Dir: "queue", FS: vfs.NewMem(), Usage: func() (uint64, uint64, error) { return 1 << 40, 1 << 40, nil }}))
+		o := Options{
+			Queue: w.queue, Policy: func() *policy.Policy { w.mu.Lock(); defer w.mu.Unlock(); return w.rules }, Routes: func() *Routes { w.mu.Lock(); defer w.mu.Unlock(); return w.ways },
+			Resolver: w, Dial: w.dial, Watch: w.watch, Report: func(err error) { t.Log("reported:", err) },
+			Own: func(a netip.Addr) bool { return a.String() == "203.0.113.1" },
+		}
+		if set != nil {
+			set(&o)
+		}
+		w.d = New(o)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.d.Run(ctx, 30*time.Second) }()
+		w.stop = sync.OnceFunc(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+		defer func() {
+			w.stop()
+			if err := w.queue.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		test(w)
+	})
+}
+
+func (w *world) MX(_ context.Context, domain string) ([]resolve.MX, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list, ok := w.dns[domain]
+	switch {
+	case !ok && w.addrs[domain] != nil:
+		return nil, &resolve.Error{Name: domain, Type: "MX", Err: resolve.ErrNoData}
+	case !ok:
+		return nil, &resolve.Error{Name: domain, Type: "MX", Err: resolve.ErrNoName}
+	case len(list) == 1 && list[0].Host == "":
+		return nil, &resolve.Error{Name: domain, Type: "MX", Err: resolve.ErrNullMX}
+	case len(list) == 0:
+		return nil, &resolve.Error{Name: domain, Type: "MX", Err: resolve.ErrServer}
+	}
+	return list, nil
+}
+
+func (w *world) Addresses(_ context.Context, name string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []netip.Addr
+	for _, a := range w.addrs[name] {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	if len(list) == 0 {
+		return nil, &resolve.Error{Name: name, Type: "A", Err: resolve.ErrNoName}
+	}
+	return list, nil
+}
+
+// host gives a name to a node, which is at each of the addresses.
+func (w *world) host(name string, n *node, addrs ...string) *node {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n.w = w
+	for _, a := range addrs {
+		at := netip.MustParseAddrPort(a)
+		w.addrs[name] = append(w.addrs[name], at.Addr().String())
+		w.nodes[a] = n
+	}
+	return n
+}
+
+// mx makes a domain whose exchangers are named "preference host".
+func (w *world) mx(domain string, list ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dns[domain] = []resolve.MX{}
+	for _, s := range list {
+		var m resolve.MX
+		_, _ = fmt.Sscan(s, &m.Preference, &m.Host)
+		w.dns[domain] = append(w.dns[domain], m)
+	}
+}
+
+func (w *world) watch(e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = append(w.seen, e)
+}
+
+// events returns what happened to deliveries, as "to state text".
+func (w *world) events() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []string
+	for _, e := range w.seen {
+		text := e.Reply.String()
+		if text == "" {
+			text = e.Note
+		}
+		list = append(list, fmt.Sprintf("%s %s %s", e.To, e.State, text))
+	}
+	w.seen = nil
+	return list
+}
+
+type addressed struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (a addressed) RemoteAddr() net.Addr { return a.remote }
+
+var errRefused = errors.New("connection refused")
+
+func (w *world) dial(ctx context.Context, _ netip.Addr, _, address string) (net.Conn, error) {
+	w.mu.Lock()
+	n := w.nodes[address]
+	w.dials = append(w.dials, address)
+	w.mu.Unlock()
+	switch {
+	case n == nil || n.refuse:
+		return nil, fmt.Errorf("dial %s: %w", address, errRefused)
+	case n.silent:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	ours, theirs := net.Pipe()
+	to := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
+	l := &once{conn: theirs, over: make(chan struct{})}
+	s := &smtp.Server{Name: "peer.example", Handler: n, Without: n.without, TLS: n.tls, Limits: n.limits}
+	ended := make(chan struct{})
+	run, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer close(ended)
+		_ = s.Run(run, l)
+	}()
+	w.Cleanup(func() { cancel(); ours.Close(); <-ended })
+	return addressed{ours, to}, nil
+}
+
+// once is a listener of one connection.
+type once struct {
+	mu   sync.Mutex
+	conn net.Conn
+	over chan struct{}
+	shut sync.Once
+}
+
+func (l *once) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	c := l.conn
+	l.conn = nil
+	l.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	<-l.over
+	return nil, net.ErrClosed
+}
+
+func (l *once) Close() error   { l.shut.Do(func() { close(l.over) }); return nil }
+func (l *once) Addr() net.Addr { return &net.TCPAddr{} }
+
+// Connect begins a session at a node.
+func (n *node) Connect(context.Context, *smtp.Peer) (smtp.Session, mail.Reply) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sessions++
+	n.open++
+	n.most = max(n.most, n.open)
+	return &visit{n: n}, n.banner
+}
+
+type visit struct {
+	n    *node
+	from string
+	to   []string
+}
+
+func (v *visit) Hello(context.Context, string, bool) mail.Reply { return mail.Reply{} }
+func (v *visit) Mail(_ context.Context, from mail.ReversePath, _ mail.SenderParams) mail.Reply {
+	v.from = from.String()
+	return v.n.mail
+}
+
+func (v *visit) Rcpt(_ context.Context, to mail.ForwardPath, _ mail.RecipientParams) mail.Reply {
+	r := mail.NewReply(250, "2.1.5", "yes")
+	if v.n.rcpt != nil {
+		if said := v.n.rcpt(to.String()); !said.IsZero() {
+			r = said
+		}
+	}
+	if r.Positive() {
+		v.to = append(v.to, to.String())
+	}
+	return r
+}
+
+func (v *visit) Data(_ context.Context, body io.Reader) mail.Reply {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return mail.Reply{}
+	}
+	time.Sleep(v.n.slow)
+	r := mail.NewReply(250, "2.0.0", "taken")
+	v.n.mu.Lock()
+	defer v.n.mu.Unlock()
+	if v.n.data != nil {
+		r = v.n.data()
+	}
+	if r.Positive() {
+		v.n.got = append(v.n.got, v.from+" "+strings.Join(v.to, ","))
+		v.n.bodies = append(v.n.bodies, string(text))
+	}
+	return r
+}
+
+func (v *visit) Reset() { v.from, v.to = "", nil }
+func (v *visit) Close(error) {
+	v.n.mu.Lock()
+	defer v.n.mu.Unlock()
+	v.n.open--
+}
+
+// messages returns what a node has taken, as "from to,to".
+func (n *node) messages() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.got)
+}
+
+// send queues a message from anna, and returns its id.
+func (w *world) send(from string, to ...string) string { return w.sendWith(nil, from, to...) }
+
+const text = "Received: from nobody\r\nFrom: anna@ours.example\r\nMessage-ID: <1@ours.example>\r\nSubject: hello\r\n\r\n.hello\r\n"
+
+func (w *world) sendWith(change func(*queue.Letter), from string, to ...string) string {
+	w.Helper()
+	l := queue.Letter{ID: queue.NewID(), From: must(mail.ParseReversePath(from)), Origin: queue.Origin{At: time.Now(), Listener: "submission", Identity: "anna"}}
+	for _, s := range to {
+		path := must(mail.ParseForwardPath(s))
+		c := policy.Client{Listener: "submission", Addr: netip.MustParseAddr("192.0.2.7"), TLS: true, Identity: "anna"}
+		if strings.HasSuffix(s, "@ours.example>") && change == nil {
+			c = policy.Client{Listener: "mx", Addr: netip.MustParseAddr("192.0.2.7")}
+		}
+		g, refusal := w.rules.Decide(c, l.From, path)
+		if refusal != nil {
+			w.Fatal(refusal)
+		}
+		l.To = append(l.To, policy.Accepted{Grant: g})
+	}
+	if change != nil {
+		change(&l)
+	}
+	if _, err := w.queue.Put(w.Context(), l, strings.NewReader(text)); err != nil {
+		w.Fatal(err)
+	}
+	return l.ID
+}
+
+// left returns what is in the queue, as "to state".
+func (w *world) left() (list []string) {
+	w.Helper()
+	messages, _, err := w.queue.List(w.Context(), queue.Filter{}, queue.Page{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, m := range messages {
+		for _, to := range m.To {
+			for _, d := range to.Goes {
+				list = append(list, d.To.String()+" "+d.State.String())
+			}
+		}
+	}
+	return list
+}
+
+// after lets time pass, and all that it brings happen.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
