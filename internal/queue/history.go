@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,23 @@ type Event struct {
 	Via   Via
 }
 
+// Events returns what happened by outcomes: of each whose next hop was asked,
+// an attempt.
+func Events(outcomes []Outcome) []Event {
+	list := make([]Event, 0, len(outcomes))
+	for _, o := range outcomes {
+		if o.Untried {
+			continue
+		}
+		e := Event{At: o.At, Kind: Attempted, Which: o.Which, State: o.State, Reply: o.Reply, Note: o.Note, Via: o.Via}
+		if o.State == Waiting {
+			e.Next = o.Next
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
 // An EventKind says what an Event is about.
 type EventKind uint8
 
@@ -77,6 +95,46 @@ func (s *Search) Match(m *Message) bool {
 		return false
 	}
 	return true
+}
+
+// Words returns by what a life is found, in one case and each once: addresses,
+// the Message-ID, and who sent it.
+func (m *Message) Words() []string {
+	list := make([]string, 0, 8)
+	list = append(list, word(m.From.String()))
+	for i := range m.To {
+		list = append(list, word(m.To[i].Grant.To))
+		for j := range m.To[i].Goes {
+			list = append(list, word(m.To[i].Goes[j].To.String()))
+		}
+	}
+	if m.Name != "" {
+		list = append(list, word(m.Name))
+	}
+	if m.Origin.Identity != "" {
+		list = append(list, word(m.Origin.Identity))
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// Word returns one of the words of every life that passes, the one that the
+// fewest are likely to have; "": no word is told, and all must be looked at.
+func (s *Search) Word() string {
+	for _, typed := range []string{s.Name, s.To, s.Address, s.From, s.Identity} {
+		if typed != "" && !strings.HasPrefix(typed, "@") {
+			return word(typed)
+		}
+	}
+	return ""
+}
+
+// word folds what is compared by sameAddress or without its brackets.
+func word(s string) string {
+	if s != "<>" {
+		s = bare(s)
+	}
+	return strings.ToLower(s)
 }
 
 // goesTo reports whether a recipient was accepted as this, or goes to it.

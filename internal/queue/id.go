@@ -24,6 +24,11 @@ func newID(now time.Time) string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], uint64(now.UnixMilli())<<16)
 	_, _ = rand.Read(b[6:10]) // it never fails: crypto/rand ends the program instead
+	return written(b)
+}
+
+// written returns the first 80 bits of b.
+func written(b [16]byte) string {
 	var id [16]byte
 	for i := range id {
 		// Five bits from bit 5*i on; they lie in two bytes at most.
@@ -32,6 +37,14 @@ func newID(now time.Time) string {
 		id[i] = crockford[pair>>(11-at%8)&31]
 	}
 	return string(id[:])
+}
+
+// FirstID returns the least id of a moment, to the millisecond: messages that
+// were begun earlier have ids that are less.
+func FirstID(at time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], uint64(min(max(at.UnixMilli(), 0), 1<<48-1))<<16)
+	return written(b)
 }
 
 // ParseID checks that s is an id as NewID makes them, and returns it. Small

@@ -31,6 +31,26 @@ func TestNewID(t *testing.T) {
 	}
 }
 
+func TestFirstID(t *testing.T) {
+	at := time.Date(2026, 11, 24, 12, 0, 0, 123e6, time.UTC)
+	first := queue.FirstID(at)
+	for range 100 {
+		if id := queue.NewIDAt(at); id < first {
+			t.Errorf("%s is of the moment whose first is %s", id, first)
+		}
+		if id := queue.NewIDAt(at.Add(-time.Millisecond)); id >= first {
+			t.Errorf("%s is earlier than %s", id, first)
+		}
+	}
+	for _, c := range []struct{ at, want time.Time }{
+		{at, at}, {time.Time{}, time.UnixMilli(0)}, {time.UnixMilli(1 << 50), time.UnixMilli(1<<48 - 1)},
+	} {
+		if got := queue.TimeOf(queue.FirstID(c.at)); !got.Equal(c.want) {
+			t.Errorf("the first id of %v is of %v, want %v", c.at, got, c.want)
+		}
+	}
+}
+
 func TestParseIDRefuses(t *testing.T) {
 	for _, s := range []string{
 		"", "0", "06H106FFRZWMQPT", "06H106FFRZWMQPT77", "06h106ffrzwmqpt7", "06H106FFRZWMQPTI", "06H106FFRZWMQPTL",

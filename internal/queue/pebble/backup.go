@@ -68,6 +68,7 @@ func Restore(ctx context.Context, o Options, backup string) error {
 type Sum struct {
 	Messages int
 	Octets   int64
+	Lives    int     // of messages that have left the queue
 	Corrupt  int     // records that were moved aside before
 	Faults   []error // each names the message
 }
@@ -102,7 +103,8 @@ func (q *Queue) Verify(ctx context.Context) (sum Sum, err error) {
 	return verify(ctx, now)
 }
 
-// verify walks over records and bodies together: both are in the order of ids.
+// verify walks over records, bodies and events together: all are in the order
+// of ids. Then over the history.
 func verify(ctx context.Context, r lib.Reader) (sum Sum, err error) {
 	if _, err := formatOf(r); err != nil {
 		sum.fault("the format: %w", err)
@@ -118,50 +120,99 @@ func verify(ctx context.Context, r lib.Reader) (sum Sum, err error) {
 			return true, nil
 		}))
 	}
-	bodies, errNew := r.NewIter(&lib.IterOptions{LowerBound: []byte{bodyKey}, UpperBound: []byte{bodyKey + 1}})
-	if err = errors.Join(err, errNew); err != nil {
-		return sum, err
+	c := &collation{sum: &sum}
+	for _, p := range []struct {
+		part   *parts
+		prefix byte
+		what   string
+	}{{&c.bodies, bodyKey, "a body"}, {&c.events, eventKey, "events"}} {
+		it, errNew := r.NewIter(&lib.IterOptions{LowerBound: []byte{p.prefix}, UpperBound: []byte{p.prefix + 1}})
+		if err = errors.Join(err, errNew); err != nil {
+			return sum, err
+		}
+		defer func() { err = errors.Join(err, it.Close()) }()
+		*p.part = parts{Iterator: it, sum: &sum, what: p.what, excused: excused, more: it.First()}
 	}
-	defer func() { err = errors.Join(err, bodies.Close()) }()
-	c := &collation{sum: &sum, bodies: bodies, excused: excused, more: bodies.First()}
 	err = scan(r, messageKey, nil, func(k, v []byte) (bool, error) {
 		m, bad := parseAt(k, v)
 		if bad != nil {
 			sum.fault("message %q: %w", k[1:], bad)
 			return true, context.Cause(ctx)
 		}
-		c.until(m.ID)
+		c.bodies.until(m.ID)
+		c.events.until(m.ID)
 		c.message(&m)
-		return true, errors.Join(bodies.Error(), context.Cause(ctx))
+		c.happened(&m)
+		return true, errors.Join(c.bodies.Error(), c.events.Error(), context.Cause(ctx))
 	})
-	c.until("")
-	return sum, errors.Join(err, bodies.Error())
+	c.bodies.until("")
+	c.events.until("")
+	err = errors.Join(err, c.bodies.Error(), c.events.Error(), scan(r, lifeKey, nil, func(k, v []byte) (bool, error) {
+		l, bad := parseLife(v)
+		if bad == nil && l.Message.ID != string(k[1:]) {
+			bad = fmt.Errorf("%w: it names itself %s", errRecord, l.Message.ID)
+		}
+		if bad != nil {
+			sum.fault("the history of message %q: %w", k[1:], bad)
+		}
+		sum.Lives++
+		return true, context.Cause(ctx)
+	}), scan(r, wordKey, nil, func(k, _ []byte) (bool, error) {
+		if _, _, _, ok := wordIn(k); !ok {
+			sum.fault("the history has a word without an id: %x", k)
+		}
+		return true, context.Cause(ctx)
+	}))
+	return sum, err
 }
 
 func (s *Sum) fault(format string, args ...any) {
 	s.Faults = append(s.Faults, fmt.Errorf(format, args...))
 }
 
-// A collation lays bodies beside records.
+// A collation lays bodies and events beside records.
 type collation struct {
+	sum    *Sum
+	bodies parts
+	events parts
+}
+
+// parts are what belongs to messages, under keys of their ids.
+type parts struct {
+	*lib.Iterator
 	sum     *Sum
-	bodies  *lib.Iterator
+	what    string
 	more    bool
 	excused map[key]bool
 	blamed  key
 }
 
-// until passes over bodies before that of id, which have no record; "": all.
-func (c *collation) until(id string) {
-	for ; c.more; c.more = c.bodies.Next() {
-		k, _ := keyIn(c.bodies.Key())
+// until passes over parts before those of id, which have no record; "": all.
+func (p *parts) until(id string) {
+	for ; p.more; p.more = p.Next() {
+		k, _ := keyIn(p.Key())
 		if id != "" && k.String() >= id {
 			return
 		}
-		if !c.excused[k] && k != c.blamed {
-			c.blamed = k
-			c.sum.fault("message %s: a body without a record", k)
+		if !p.excused[k] && k != p.blamed {
+			p.blamed = k
+			p.sum.fault("message %s: %s without a record", k, p.what)
 		}
+	}
+}
+
+// of calls do for each part of id.
+func (p *parts) of(id string, do func(k key, v []byte)) {
+	for ; p.more; p.more = p.Next() {
+		k, _ := keyIn(p.Key())
+		if k.String() != id {
+			return
+		}
+		v, err := p.ValueAndErr()
+		if err != nil {
+			p.sum.fault("message %s: %w", id, err)
+		}
+		do(k, v)
 	}
 }
 
@@ -169,25 +220,30 @@ func (c *collation) message(m *record) {
 	var n uint64
 	var size int64
 	var sum uint32
-	for ; c.more; c.more = c.bodies.Next() {
-		k, _ := keyIn(c.bodies.Key())
-		if k.String() != m.ID {
-			break
-		}
-		v, err := c.bodies.ValueAndErr()
-		if err != nil {
-			c.sum.fault("message %s: %w", m.ID, err)
-		}
+	c.bodies.of(m.ID, func(k key, v []byte) {
 		if string(c.bodies.Key()) != string(k.chunk(n)) {
 			c.sum.fault("message %s: part %d of the body is missing", m.ID, n)
 		}
 		n++
 		size += int64(len(v))
 		sum = crc32.Update(sum, castagnoli, v)
-	}
+	})
 	c.sum.Messages++
 	c.sum.Octets += size
 	if n != m.chunks || size != m.Size || sum != m.sum {
 		c.sum.fault("message %s: %w: %d octets in %d parts, where %d in %d were stored", m.ID, errBody, size, n, m.Size, m.chunks)
+	}
+}
+
+func (c *collation) happened(m *record) {
+	var n uint64
+	c.events.of(m.ID, func(k key, v []byte) {
+		if _, err := parseEvents(v, &m.Message); err != nil || string(c.events.Key()) != string(k.event(n)) {
+			c.sum.fault("message %s: event %d is missing or damaged: %v", m.ID, n, err)
+		}
+		n++
+	})
+	if n != m.events {
+		c.sum.fault("message %s: what happened to it has %d parts, where %d were stored", m.ID, n, m.events)
 	}
 }

@@ -124,7 +124,7 @@ func (q *Queue) Hold(ctx context.Context, why string, ids ...string) (int, error
 	if why == "" {
 		return 0, errors.New("say why the messages are held")
 	}
-	return q.each(ctx, ids, func(r *record) bool {
+	return q.each(ctx, ids, queue.Event{Kind: queue.WasHeld, Note: why}, func(r *record) bool {
 		r.Hold = why
 		return true
 	})
@@ -132,7 +132,7 @@ func (q *Queue) Hold(ctx context.Context, why string, ids ...string) (int, error
 
 // Release implements queue.Desk.
 func (q *Queue) Release(ctx context.Context, ids ...string) (int, error) {
-	return q.each(ctx, ids, func(r *record) bool {
+	return q.each(ctx, ids, queue.Event{Kind: queue.WasReleased}, func(r *record) bool {
 		r.Hold = ""
 		r.now(queue.Waiting, queue.Withheld)
 		return true
@@ -141,7 +141,7 @@ func (q *Queue) Release(ctx context.Context, ids ...string) (int, error) {
 
 // Retry implements queue.Desk.
 func (q *Queue) Retry(ctx context.Context, ids ...string) (int, error) {
-	return q.each(ctx, ids, func(r *record) bool {
+	return q.each(ctx, ids, queue.Event{Kind: queue.WasRetried}, func(r *record) bool {
 		r.now(queue.Waiting)
 		return true
 	})
@@ -163,7 +163,7 @@ func (q *Queue) Change(ctx context.Context, c queue.Change, ids ...string) (int,
 	if c.Lane != nil && *c.Lane > queue.Bulk {
 		return 0, errors.New("there is no such lane")
 	}
-	return q.each(ctx, ids, func(r *record) bool {
+	return q.each(ctx, ids, queue.Event{}, func(r *record) bool {
 		if c.Expires != nil {
 			r.Expires = *c.Expires
 		}
@@ -176,7 +176,7 @@ func (q *Queue) Change(ctx context.Context, c queue.Change, ids ...string) (int,
 
 // Delete implements queue.Desk. It also takes ids of what was moved aside.
 func (q *Queue) Delete(ctx context.Context, ids ...string) (int, error) {
-	n, err := q.each(ctx, ids, func(*record) (keep bool) { return false })
+	n, err := q.each(ctx, ids, queue.Event{Kind: queue.WasDeleted}, func(*record) (keep bool) { return false })
 	if err != nil {
 		return n, err
 	}

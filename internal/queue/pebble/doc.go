@@ -13,6 +13,9 @@
 //	b ID number      128 KiB of its body
 //	p ID             a body is being written that needs more than one batch
 //	x ID             what was found in place of a record that can be read
+//	e ID number      what happened to a message that is in the queue (life.go)
+//	h ID             life of a message that has left it
+//	i DAY HASH ID    by what lives are found (history.go)
 //
 // Leases live in memory: their owner is in this process, and dies with it.
 package pebble

@@ -4,17 +4,24 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"postern/internal/queue"
 )
 
-// each changes messages one by one, and returns after the last is stable.
-func (q *Queue) each(ctx context.Context, ids []string, change func(*record) (keep bool)) (n int, err error) {
+// each changes messages one by one, and returns after the last is stable. What
+// happened to each is entered in its history; nothing, if it has no kind.
+func (q *Queue) each(ctx context.Context, ids []string, what queue.Event, change func(*record) (keep bool)) (n int, err error) {
+	var happened []queue.Event
+	if what.Kind != 0 {
+		what.At = time.Now()
+		happened = append(happened, what)
+	}
 	for _, id := range ids {
 		if err := context.Cause(ctx); err != nil {
 			return n, err
 		}
-		err := q.edit(keyOf(id), false, func(r *record) (bool, error) { return change(r), nil })
+		err := q.edit(keyOf(id), false, func(r *record) ([]queue.Event, bool, error) { return happened, change(r), nil })
 		if errors.Is(err, queue.ErrNoSuchID) {
 			continue
 		}
@@ -43,9 +50,10 @@ func (q *Queue) sync() error {
 	return s.commit(b, true)
 }
 
-// edit reads a record, changes it and writes it back, or removes the message.
-// In the index, after it was committed, first is called before the record is entered.
-func (q *Queue) edit(k key, stable bool, change func(*record) (keep bool, err error), first ...func(*index)) error {
+// edit reads a record, changes it and writes it back with what happened, or
+// moves the message from the queue to the history. In the index, after it was
+// committed, first is called before the record is entered.
+func (q *Queue) edit(k key, stable bool, change func(*record) (happened []queue.Event, keep bool, err error), first ...func(*index)) error {
 	s, done, err := q.use()
 	if err != nil {
 		return err
@@ -61,15 +69,15 @@ func (q *Queue) edit(k key, stable bool, change func(*record) (keep bool, err er
 	if err != nil {
 		return err
 	}
-	keep, err := change(&r)
+	happened, keep, err := change(&r)
 	if err != nil {
 		return err
 	}
-	b := s.db.NewBatch()
+	b := s.db.NewBatchWithSize(2 << 10)
 	if keep {
-		err = b.Set(k.at(messageKey), r.appendTo(nil), nil)
+		err = errors.Join(r.enter(b, happened), b.Set(k.at(messageKey), r.appendTo(nil), nil))
 	} else {
-		err = erase(b, &r)
+		err = s.retire(b, &r, happened, time.Now())
 	}
 	if err != nil {
 		return errors.Join(err, b.Close())

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"errors"
+	"slices"
 
 	lib "github.com/cockroachdb/pebble/v2"
 
@@ -19,7 +20,7 @@ func (q *Queue) Keys() (map[byte]int, error) {
 	}
 	defer done()
 	n := map[byte]int{}
-	for _, prefix := range []byte{messageKey, bodyKey, partKey, corruptKey} {
+	for _, prefix := range []byte{messageKey, bodyKey, partKey, corruptKey, eventKey, lifeKey, wordKey} {
 		err = errors.Join(err, scan(s.db, prefix, nil, func([]byte, []byte) (bool, error) { n[prefix]++; return true, nil }))
 	}
 	return n, err
@@ -49,11 +50,11 @@ func (q *Queue) SetValue(k string, v []byte) error {
 	return s.db.Set([]byte(k), v, lib.Sync)
 }
 
-// SetFormats sets the steps between formats until the function that it returns
-// is called.
+// SetFormats adds steps between formats until the function that it returns is
+// called.
 func SetFormats(steps ...func(r lib.Reader, b *lib.Batch) error) (undo func()) {
 	old := formats
-	formats = nil
+	formats = slices.Clone(formats)
 	for _, s := range steps {
 		formats = append(formats, s)
 	}
@@ -62,7 +63,7 @@ func SetFormats(steps ...func(r lib.Reader, b *lib.Batch) error) (undo func()) {
 
 // Record encodes a message as the store does.
 func Record(m queue.Message, chunks uint64, sum uint32) []byte {
-	return (&record{m, chunks, sum}).appendTo(nil)
+	return (&record{Message: m, chunks: chunks, sum: sum}).appendTo(nil)
 }
 
 // ParseRecord decodes what Record wrote.
@@ -70,3 +71,25 @@ func ParseRecord(b []byte) (m queue.Message, chunks uint64, sum uint32, err erro
 	r, err := parseRecord(b)
 	return r.Message, r.chunks, r.sum, err
 }
+
+// SetFormat1 makes the program one of format 1, until the function that it
+// returns is called.
+func SetFormat1() (undo func()) {
+	old := formats
+	formats = nil
+	return func() { formats = old }
+}
+
+// Life encodes a life as the store does.
+func Life(l queue.Life) []byte {
+	w := &writer{}
+	w.life(&record{Message: l.Message}, l.Done)
+	w.events(l.Events)
+	return seal(w.b, 0)
+}
+
+// ParseLife decodes what Life wrote.
+func ParseLife(b []byte) (queue.Life, error) { return parseLife(b) }
+
+// Word returns the key by which a message is found.
+func Word(word, id string) string { return string(wordAt(dayOf(id), hashOf(word), []byte(id))) }

@@ -12,12 +12,16 @@ import (
 
 // A step brings the store from one format to the next: what it adds to the
 // batch is committed together with the new number, so that a crash leaves
-// either the old format or the new one.
+// either the old format or the new one. nil: nothing is to be converted.
 type step func(r lib.Reader, b *lib.Batch) error
 
 // formats holds the step from each format to the next, the first from 1 to 2.
 // The newest format is one more than there are steps.
-var formats []step
+var formats = []step{
+	// 2 has a history, and records of version 2. Those of version 1 are read as
+	// they are, however many wait, and written anew when they change.
+	nil,
+}
 
 // upgrade makes sure that the store has the newest format.
 func upgrade(db *lib.DB, dir string, steps []step) error {

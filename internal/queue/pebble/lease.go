@@ -113,23 +113,23 @@ func (q *Queue) Settle(ctx context.Context, l queue.Lease, outcomes ...queue.Out
 	for _, o := range outcomes {
 		sync = sync || o.State != queue.Waiting
 	}
-	err = q.edit(keyOf(l.Message.ID), sync, func(r *record) (bool, error) {
+	err = q.edit(keyOf(l.Message.ID), sync, func(r *record) ([]queue.Event, bool, error) {
 		q.mu.Lock()
 		out, err := q.mine(l)
 		q.mu.Unlock()
 		if err != nil {
-			return false, err
+			return nil, false, err
 		}
 		for _, o := range outcomes {
 			if !out.has(o.Which) {
-				return false, queue.ErrLeaseLost
+				return nil, false, queue.ErrLeaseLost
 			}
 		}
 		if err := r.Apply(outcomes); err != nil {
-			return false, err
+			return nil, false, err
 		}
 		left = r.Left()
-		return left > 0, nil
+		return queue.Events(outcomes), left > 0, nil
 	}, func(x *index) {
 		if out, err := q.mine(l); err == nil {
 			x.end(out)

@@ -137,6 +137,9 @@ func (p *put) write(chunk []byte, last bool) error {
 		err = errors.Join(err, b.Delete(p.key.at(partKey), nil))
 	}
 	if last {
+		if p.record.Hold != "" {
+			err = errors.Join(err, p.record.enter(b, []queue.Event{{At: p.record.Origin.At, Kind: queue.WasHeld, Note: p.record.Hold}}))
+		}
 		err = errors.Join(err, b.Set(p.key.at(messageKey), p.record.appendTo(nil), nil))
 	}
 	if err != nil {

@@ -25,9 +25,11 @@ type record struct {
 	queue.Message
 	chunks uint64
 	sum    uint32 // CRC-32C of the body
+	events uint64 // how many keys hold what happened to it
 }
 
-const recordVersion = 1
+// recordVersion is what is written. Version 1 has no Message-ID and no events.
+const recordVersion = 2
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -78,11 +80,30 @@ func (r *record) appendTo(b []byte) []byte {
 	w.number(uint64(r.Lane))
 	w.params(r.Params)
 	w.origin(r.Origin)
+	w.text(r.Name)
+	w.number(r.events)
 	w.number(uint64(len(r.To)))
 	for i := range r.To {
 		w.recipient(&r.To[i])
 	}
-	return binary.LittleEndian.AppendUint32(w.b, crc32.Checksum(w.b[start:], castagnoli))
+	return seal(w.b, start)
+}
+
+// seal adds the checksum over what was appended from start on.
+func seal(b []byte, start int) []byte {
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+// unseal returns the version and the fields of what was sealed.
+func unseal(b []byte) (version byte, r *reader, err error) {
+	if len(b) < 5 {
+		return 0, nil, fmt.Errorf("%w: %d octets", errRecord, len(b))
+	}
+	fields, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(fields, castagnoli) != sum {
+		return 0, nil, fmt.Errorf("%w: the checksum is wrong", errRecord)
+	}
+	return fields[0], &reader{b: fields[1:]}, nil
 }
 
 func (w *writer) params(p mail.SenderParams) {
@@ -126,15 +147,19 @@ func (w *writer) recipient(r *queue.Recipient) {
 		w.number(uint64(d.Attempts))
 		w.moment(d.Next)
 		w.moment(d.At)
-		w.number(uint64(d.Reply.Code))
-		w.number(uint64(d.Reply.Enhanced.Class))
-		w.number(uint64(d.Reply.Enhanced.Subject))
-		w.number(uint64(d.Reply.Enhanced.Detail))
-		w.number(uint64(len(d.Reply.Lines)))
-		for _, line := range d.Reply.Lines {
-			w.text(line)
-		}
+		w.reply(d.Reply)
 		w.text(d.Note)
+	}
+}
+
+func (w *writer) reply(r mail.Reply) {
+	w.number(uint64(r.Code))
+	w.number(uint64(r.Enhanced.Class))
+	w.number(uint64(r.Enhanced.Subject))
+	w.number(uint64(r.Enhanced.Detail))
+	w.number(uint64(len(r.Lines)))
+	for _, line := range r.Lines {
+		w.text(line)
 	}
 }
 
@@ -172,15 +197,17 @@ func (r *reader) below(end uint64, what string) uint64 {
 	return n
 }
 
-func (r *reader) moment() time.Time {
+func (r *reader) signed(what string) int64 {
 	n, size := binary.Varint(r.b)
 	if size <= 0 {
-		r.fail("a time is missing")
-		return time.Time{}
+		r.fail("%s is missing", what)
+		return 0
 	}
 	r.b = r.b[size:]
-	return moment(n)
+	return n
 }
+
+func (r *reader) moment() time.Time { return moment(r.signed("a time")) }
 
 func (r *reader) text() string {
 	n := r.number()
@@ -202,17 +229,13 @@ func (r *reader) count(what string) int { return int(r.below(uint64(len(r.b))+1,
 // parseRecord reads a record. All that is wrong with it is an error of
 // errRecord: what has no grant or no address never comes out of the store.
 func parseRecord(b []byte) (record, error) {
-	if len(b) < 5 {
-		return record{}, fmt.Errorf("%w: %d octets", errRecord, len(b))
+	version, r, err := unseal(b)
+	if err != nil {
+		return record{}, err
 	}
-	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, castagnoli) != sum {
-		return record{}, fmt.Errorf("%w: the checksum is wrong", errRecord)
+	if version != recordVersion && version != 1 {
+		return record{}, fmt.Errorf("%w: version %d", errRecord, version)
 	}
-	if body[0] != recordVersion {
-		return record{}, fmt.Errorf("%w: version %d", errRecord, body[0])
-	}
-	r := &reader{b: body[1:]}
 	var m record
 	m.ID = r.text()
 	m.From = r.reversePath()
@@ -224,6 +247,10 @@ func parseRecord(b []byte) (record, error) {
 	m.Lane = queue.Lane(r.below(uint64(queue.Bulk)+1, "lane"))
 	m.Params = r.params()
 	m.Origin = r.origin()
+	if version > 1 {
+		m.Name = r.text()
+		m.events = r.below(1<<32, "events:")
+	}
 	n := r.count("recipients:")
 	for range n {
 		m.To = append(m.To, r.recipient())
@@ -319,13 +346,18 @@ func (r *reader) delivery() queue.Delivery {
 		To: to.Address(), From: r.reversePath(), State: queue.DeliveryState(r.below(uint64(queue.Failed)+1, "state")),
 		Attempts: int(r.below(1<<31, "attempts:")), Next: r.moment(), At: r.moment(),
 	}
-	d.Reply.Code = int(r.below(1000, "a reply of code"))
-	d.Reply.Enhanced = mail.EnhancedCode{
+	d.Reply = r.reply()
+	d.Note = r.text()
+	return d
+}
+
+func (r *reader) reply() (said mail.Reply) {
+	said.Code = int(r.below(1000, "a reply of code"))
+	said.Enhanced = mail.EnhancedCode{
 		Class: uint16(r.below(1000, "class")), Subject: uint16(r.below(1000, "subject")), Detail: uint16(r.below(1000, "detail")),
 	}
 	for range r.count("lines:") {
-		d.Reply.Lines = append(d.Reply.Lines, r.text())
+		said.Lines = append(said.Lines, r.text())
 	}
-	d.Note = r.text()
-	return d
+	return said
 }

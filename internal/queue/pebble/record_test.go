@@ -47,6 +47,7 @@ func messages(t testing.TB) map[string]queue.Message {
 	})
 	add("all of it", queuetest.NewLetter(noon, "<a@ours.example>", "<b@far.example>", "<sales@ours.example>"), func(m *queue.Message) {
 		m.Hold, m.Expires, m.Lane, m.Size = "why", noon.Add(time.Hour), queue.Urgent, 1<<40
+		m.Name = "<1@pc.ours.example>"
 		m.Params = mail.SenderParams{Size: 7, Body: mail.BodyBinary, UTF8: true, Ret: mail.RetFull, EnvID: "x+3D", Auth: "<>", RequireTLS: true}
 		d := &m.To[1].Goes[2]
 		d.State, d.Attempts, d.Next, d.At, d.Note = queue.Withheld, 12, noon.Add(1), noon.Add(-1), "note\x00\r\n\xff"

@@ -21,12 +21,19 @@ const (
 	bodyKey    = 'b'
 	partKey    = 'p'
 	corruptKey = 'x'
+	eventKey   = 'e'
+	lifeKey    = 'h'
+	wordKey    = 'i'
 )
 
 func (k key) at(prefix byte) []byte { return append(append(make([]byte, 0, 21), prefix), k[:]...) }
 
 func (k key) chunk(n uint64) []byte {
 	return binary.BigEndian.AppendUint32(k.at(bodyKey), uint32(n))
+}
+
+func (k key) event(n uint64) []byte {
+	return binary.BigEndian.AppendUint32(k.at(eventKey), uint32(n))
 }
 
 // keyIn returns the id in a key of the store; false: there is none.
@@ -201,7 +208,7 @@ func scan(r lib.Reader, prefix byte, from []byte, do func(k, v []byte) (more boo
 	return it.Error()
 }
 
-// erase adds to b the removal of a message with its body.
+// erase adds to b the removal of a message with its body and its events.
 func erase(b *lib.Batch, r *record) error {
 	k := keyOf(r.ID)
 	err := b.Delete(k.at(messageKey), nil)
@@ -209,14 +216,21 @@ func erase(b *lib.Batch, r *record) error {
 		size := min(r.Size-int64(n)*chunkSize, chunkSize)
 		err = errors.Join(err, b.DeleteSized(k.chunk(n), uint32(max(size, 0)), nil))
 	}
+	for n := range r.events {
+		err = errors.Join(err, b.Delete(k.event(n), nil))
+	}
 	return err
 }
 
-// eraseBody adds to b the removal of all of a body, and of the mark that it was
-// being written, when no record says how long it is.
+// eraseBody adds to b the removal of all of a body, of the mark that it was
+// being written, and of events, when no record says how many they are.
 func eraseBody(b *lib.Batch, k key) error {
-	end := append(k.at(bodyKey), 0xff, 0xff, 0xff, 0xff, 0xff)
-	return errors.Join(b.DeleteRange(k.chunk(0), end, nil), b.Delete(k.at(partKey), nil))
+	err := b.Delete(k.at(partKey), nil)
+	for _, prefix := range []byte{bodyKey, eventKey} {
+		end := append(k.at(prefix), 0xff, 0xff, 0xff, 0xff, 0xff)
+		err = errors.Join(err, b.DeleteRange(k.at(prefix), end, nil))
+	}
+	return err
 }
 
 // broken makes an error of the store one that a client can be told.

@@ -218,9 +218,9 @@ func TestFormats(t *testing.T) {
 		{"as it is", nil, "", ""},
 		{"one format later", []func(lib.Reader, *lib.Batch) error{hold}, "+", ""},
 		{"the same again", []func(lib.Reader, *lib.Batch) error{hold}, "+", ""},
-		{"a step that fails", []func(lib.Reader, *lib.Batch) error{hold, hold, func(lib.Reader, *lib.Batch) error { return errStep }}, "", "from format 3 to 4: the step failed"},
+		{"a step that fails", []func(lib.Reader, *lib.Batch) error{hold, hold, func(lib.Reader, *lib.Batch) error { return errStep }}, "", "from format 4 to 5: the step failed"},
 		{"went as far as it could", []func(lib.Reader, *lib.Batch) error{hold, hold}, "++", ""},
-		{"an older program", []func(lib.Reader, *lib.Batch) error{hold}, "", "/queue: the queue has format 3, and this program knows only up to 2; start the newer program that wrote it, or restore a backup made before the upgrade"},
+		{"an older program", []func(lib.Reader, *lib.Batch) error{hold}, "", "/queue: the queue has format 4, and this program knows only up to 3; start the newer program that wrote it, or restore a backup made before the upgrade"},
 		{"several at once", []func(lib.Reader, *lib.Batch) error{hold, hold, hold, hold}, "++++", ""},
 	} {
 		undo := pebble.SetFormats(c.steps...)
@@ -419,6 +419,10 @@ func TestBackup(t *testing.T) {
 	for _, size := range []int{0, 3000, 3 * pebble.ChunkSize} {
 		ids = append(ids, put(t, q, size))
 	}
+	was := put(t, q, 10)
+	if n, err := q.Delete(t.Context(), was); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
 	if err := q.Backup(t.Context(), "/backup"); err != nil {
 		t.Fatal(err)
 	}
@@ -444,8 +448,11 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = again.Close() }()
-	if sum, err := again.Verify(t.Context()); err != nil || len(sum.Faults) > 0 || sum.Messages != 3 || sum.Octets != 3000+3*pebble.ChunkSize {
+	if sum, err := again.Verify(t.Context()); err != nil || len(sum.Faults) > 0 || sum.Messages != 3 || sum.Lives != 1 || sum.Octets != 3000+3*pebble.ChunkSize {
 		t.Errorf("the restored queue: %+v, %v", sum, err)
+	}
+	if l, err := again.Life(t.Context(), was); err != nil || l.Done.IsZero() || len(l.Events) != 1 {
+		t.Errorf("the life of %s: %+v, %v", was, l, err)
 	}
 	for _, id := range ids {
 		if _, err := again.Show(t.Context(), id); err != nil {

@@ -24,16 +24,17 @@ type ledger struct {
 	texts map[string][]byte // accepted, and not known to be settled
 	maybe map[string]bool   // settling was begun: it may be there or not
 	gone  map[string]bool   // refused, or settled for good: it must not be there
+	left  map[string]bool   // of these settled: its life is known
 }
 
 func newLedger() *ledger {
-	return &ledger{texts: map[string][]byte{}, maybe: map[string]bool{}, gone: map[string]bool{}}
+	return &ledger{texts: map[string][]byte{}, maybe: map[string]bool{}, gone: map[string]bool{}, left: map[string]bool{}}
 }
 
 func (l *ledger) copy() *ledger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &ledger{texts: maps.Clone(l.texts), maybe: maps.Clone(l.maybe), gone: maps.Clone(l.gone)}
+	return &ledger{texts: maps.Clone(l.texts), maybe: maps.Clone(l.maybe), gone: maps.Clone(l.gone), left: maps.Clone(l.left)}
 }
 
 // put puts one message and enters what was answered.
@@ -65,7 +66,7 @@ func (l *ledger) deliver(ctx context.Context, q queue.Queue) error {
 	if err == nil && left == 0 {
 		l.mu.Lock()
 		delete(l.texts, id)
-		l.gone[id] = true
+		l.gone[id], l.left[id] = true, true
 		l.mu.Unlock()
 	}
 	return err
@@ -97,6 +98,42 @@ func (l *ledger) audit(ctx context.Context, q Queue) error {
 	for id := range l.texts {
 		if !there[id] && !l.maybe[id] {
 			return fmt.Errorf("%s was accepted, and is lost", id)
+		}
+		if err := remembered(ctx, q, id, there[id]); err != nil {
+			return err
+		}
+	}
+	for id := range l.gone {
+		err := remembered(ctx, q, id, false)
+		if l.left[id] && err != nil {
+			return err
+		}
+		if !l.left[id] && !errors.Is(err, queue.ErrNoSuchID) {
+			return fmt.Errorf("%s was refused, and its life is known: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// remembered asks that of a message that is there, or has left, the history
+// says the same: each attempt of a delivery that is not as it came.
+func remembered(ctx context.Context, q Queue, id string, there bool) error {
+	l, err := q.Life(ctx, id)
+	if err != nil {
+		return fmt.Errorf("the life of %s: %w", id, err)
+	}
+	if l.Message.ID != id || l.Done.IsZero() != there {
+		return fmt.Errorf("the life of %s, in the queue %v: %s, done %v", id, there, l.Message.ID, l.Done)
+	}
+	tried := map[queue.Which]int{}
+	for _, e := range l.Events {
+		tried[e.Which]++
+	}
+	for i := range l.Message.To {
+		for j, d := range l.Message.To[i].Goes {
+			if n := tried[queue.Which{Recipient: i, Index: j}]; n != d.Attempts || !there && !d.State.Settled() {
+				return fmt.Errorf("the life of %s: delivery %d.%d is %v after %d attempts, and %d are known", id, i, j, d.State, d.Attempts, n)
+			}
 		}
 	}
 	return nil

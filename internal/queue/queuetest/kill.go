@@ -172,7 +172,7 @@ func (l *ledger) enter(words []string) error {
 		l.maybe[words[1]] = true
 	case len(words) == 2 && words[0] == "gone":
 		delete(l.texts, words[1])
-		l.gone[words[1]] = true
+		l.gone[words[1]], l.left[words[1]] = true, true
 	case len(words) == 1 && words[0] == "ready":
 	default:
 		return fmt.Errorf("the victim says: %s", strings.Join(words, " "))

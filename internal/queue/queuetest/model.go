@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ type model struct {
 	now    time.Time
 	letter map[string]*modelLetter
 	lease  []*modelLease
+	past   map[string][]string // of each message that ever was, as told writes it
 }
 
 type modelLetter struct {
@@ -37,6 +39,9 @@ type modelLease struct {
 	queue.Lease
 	id string
 }
+
+// happened enters what is told of a message.
+func (m *model) happened(id, what string) { m.past[id] = append(m.past[id], what) }
 
 // due returns the recipients of a message that would be leased for one
 // destination now.
@@ -93,6 +98,7 @@ func (m *model) settled(id string) bool {
 
 func (m *model) drop(id string) {
 	delete(m.letter, id)
+	m.happened(id, "done")
 	m.lease = slices.DeleteFunc(m.lease, func(l *modelLease) bool { return l.id == id })
 }
 
@@ -109,7 +115,7 @@ type modelled struct {
 
 func (e Engine) testModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		s := &modelled{T: rt, e: e, disk: fault.NewDisk(), m: &model{now: noon, letter: map[string]*modelLetter{}}}
+		s := &modelled{T: rt, e: e, disk: fault.NewDisk(), m: &model{now: noon, letter: map[string]*modelLetter{}, past: map[string][]string{}}}
 		s.open()
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        func(*rapid.T) { s.check() },
@@ -180,6 +186,10 @@ func (s *modelled) put() {
 	_, err := s.q.Put(s.Context(), letter, bytes.NewReader(Text(1, 300)))
 	s.no(err)
 	s.m.letter[letter.ID] = l
+	s.m.past[letter.ID] = nil
+	if l.hold {
+		s.m.happened(letter.ID, "held")
+	}
 }
 
 func (s *modelled) lease() {
@@ -205,13 +215,16 @@ func (s *modelled) settle() {
 	for _, w := range l.Which {
 		o := queue.Outcome{Which: w, At: s.m.now, State: queue.DeliveryState(rapid.IntRange(0, 3).Draw(s.T, "state"))}
 		o.Next = s.m.now.Add(time.Duration(rapid.IntRange(0, 100).Draw(s.T, "s")) * time.Second)
-		outcomes = append(outcomes, o)
+		o.Untried = rapid.IntRange(0, 3).Draw(s.T, "untried") == 0
+		if outcomes = append(outcomes, o); !o.Untried {
+			s.m.happened(l.id, fmt.Sprintf("%d.%d %v", w.Recipient, w.Index, o.State))
+		}
 		d := &s.m.letter[l.id].goes[w.Recipient]
 		d.state, d.next = o.State, time.Time{}
 		if o.State == queue.Waiting {
 			d.next = o.Next
 		}
-		if o.State != queue.Withheld {
+		if o.State != queue.Withheld && !o.Untried {
 			d.attempts++
 		}
 	}
@@ -250,11 +263,13 @@ func (s *modelled) hold() {
 	id := s.one()
 	s.counted(s.q.Hold(s.Context(), "held", id))
 	s.m.letter[id].hold = true
+	s.m.happened(id, "held")
 }
 
 func (s *modelled) release() {
 	id := s.one()
 	s.counted(s.q.Release(s.Context(), id))
+	s.m.happened(id, "released")
 	l := s.m.letter[id]
 	l.hold = false
 	for i := range l.goes {
@@ -267,6 +282,7 @@ func (s *modelled) release() {
 func (s *modelled) retry() {
 	id := s.one()
 	s.counted(s.q.Retry(s.Context(), id))
+	s.m.happened(id, "retried")
 	for i := range s.m.letter[id].goes {
 		s.m.letter[id].goes[i].next = time.Time{}
 	}
@@ -275,6 +291,7 @@ func (s *modelled) retry() {
 func (s *modelled) remove() {
 	id := s.one()
 	s.counted(s.q.Delete(s.Context(), id))
+	s.m.happened(id, "deleted")
 	s.m.drop(id)
 }
 
@@ -290,6 +307,19 @@ func (s *modelled) check() {
 		count[want]++
 		if m.State != want {
 			s.Fatalf("%s is %v, want %v", m.ID, m.State, want)
+		}
+	}
+	lives, _, err := s.q.Find(s.Context(), queue.Search{From: "a@ours.example"}, queue.Page{Max: 1 << 20})
+	s.no(err)
+	if len(lives) != len(s.m.past) {
+		s.Fatalf("%d lives, want %d", len(lives), len(s.m.past))
+	}
+	for i, l := range lives {
+		if want := strings.Join(s.m.past[l.Message.ID], ", "); told(l) != want {
+			s.Fatalf("the life of %s: %s; want %s", l.Message.ID, told(l), want)
+		}
+		if i > 0 && l.Message.ID >= lives[i-1].Message.ID {
+			s.Fatalf("%s comes after %s: it is not older", l.Message.ID, lives[i-1].Message.ID)
 		}
 	}
 	stats, err := s.q.Stats(s.Context())
