@@ -48,6 +48,26 @@ func (v *session) account() (who string, r Rate, n int64, b *Buckets) {
 	return "", Rate{}, 0, nil
 }
 
+// One person writes no more than this: a message to so many, or so many in a
+// minute, is one of many, and mail that somebody waits for goes before it. A
+// newsletter goes as fast as before while nobody else sends.
+const manyRecipients = 20
+
+var singly = Rate{20, time.Minute}
+
+// bulk reports whether the message is one of many.
+func (v *session) bulk() bool {
+	who, pace := v.peer.Identity, &v.server.State.pace
+	switch v.server.Role {
+	case policy.Trusted:
+		who = "trusted " + v.trusted()
+	case policy.MX:
+		who, pace = prefixOf(v.addr), &v.server.State.strangers
+	case policy.Submission, policy.Submissions:
+	}
+	return pace.Take(who, 1, singly, time.Now()) > 1 || len(v.to) >= manyRecipients
+}
+
 func (v *session) rate(who string, otherwise Rate) Rate {
 	if v.server.Rate != nil {
 		if own, ok := v.server.Rate(who); ok {

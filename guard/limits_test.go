@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/mail"
@@ -101,5 +102,51 @@ func TestLostClientAddresses(t *testing.T) {
 	b.State.Witness.Restore()
 	if got := b.talk(t, "10.1.2.40", "EHLO scanner.example", "MAIL FROM:<scanner@example.org>"); !strings.HasPrefix(got[2], "250") {
 		t.Errorf("after the operator has looked: %q", got)
+	}
+}
+
+// Who sends one message after the other lets others go first, and so does a
+// message to many; a minute later all is as before.
+func TestBulk(t *testing.T) {
+	for _, c := range []struct {
+		role          policy.Role
+		client, other string
+	}{
+		{policy.MX, stranger, "198.51.100.8"},
+		{policy.MX, "2001:db8::1", "2001:db8:0:1::1"},
+		{policy.Submission, stranger, ""},
+		{policy.Trusted, "10.1.2.40", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(c.role)
+			last := func() bool { return b.tray.letters[len(b.tray.letters)-1].Bulk }
+			for i := range 21 {
+				b.deliver(t, c.client, "x")
+				if got := last(); got != (i >= 20) {
+					t.Errorf("%v: message %d in one second is one of many: %v", c.role, i+1, got)
+				}
+			}
+			if c.other != "" {
+				if b.deliver(t, c.other, "x"); last() {
+					t.Errorf("%v: the message of another is one of many", c.role)
+				}
+			}
+			time.Sleep(time.Minute)
+			if b.deliver(t, c.client, "x"); last() {
+				t.Errorf("%v: a minute later the next is still one of many", c.role)
+			}
+		})
+	}
+	for n, want := range map[int]bool{19: false, 20: true} {
+		b := newBench(policy.Submission)
+		b.tls = certificate()
+		lines := append(login[:4:4], "MAIL FROM:<anna@example.org>")
+		for i := range n {
+			lines = append(lines, fmt.Sprintf("RCPT TO:<u%d@far.example>", i))
+		}
+		b.talk(t, stranger, append(lines, "DATA", "x\r\n.")...)
+		if len(b.tray.letters) != 1 || b.tray.letters[0].Bulk != want || len(b.tray.letters[0].To) != n {
+			t.Errorf("to %d: %+v", n, b.tray.letters)
+		}
 	}
 }

@@ -8,37 +8,39 @@ import (
 	netmail "net/mail"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"postern/mail"
 	"postern/policy"
 )
 
 // read takes the header section off the message, holds it to the rules, mends
-// what a submission may lack, and returns the message as it is to be stored.
-func (v *session) read(body io.Reader) (io.Reader, mail.Reply) {
+// what a submission may lack, and returns the message as it is to be stored,
+// with its Message-ID.
+func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) {
 	header, rest, err := cutHeader(body, v.server.Limits.HeaderBytes)
 	switch {
 	case errors.Is(err, errHeaderLong):
-		return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header is longer than %d octets", v.server.Limits.HeaderBytes)))
+		return nil, "", v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header is longer than %d octets", v.server.Limits.HeaderBytes)))
 	case err != nil:
-		return nil, mail.NewReply(451, "4.3.0", "The message did not come whole") // it does not count
+		return nil, "", mail.NewReply(451, "4.3.0", "The message did not come whole") // it does not count
 	}
 	f := fields(header)
 	if len(f) > v.server.Limits.HeaderLines {
-		return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header has more than %d fields", v.server.Limits.HeaderLines)))
+		return nil, "", v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header has more than %d fields", v.server.Limits.HeaderLines)))
 	}
 	if n := count(f, "Received"); n >= v.server.Limits.Hops {
-		return nil, v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", fmt.Sprintf("Loop: %d hops; check where this address forwards to", n)))
+		return nil, "", v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", fmt.Sprintf("Loop: %d hops; check where this address forwards to", n)))
 	}
 	var mended []field
-	var r mail.Reply
 	if v.server.Role == policy.MX {
 		mended = v.inbound(f)
 	} else {
 		mended, r = v.submitted(f)
 	}
 	if !r.IsZero() {
-		return nil, r
+		return nil, "", r
 	}
 	var out bytes.Buffer
 	out.WriteString(v.received(time.Now()))
@@ -46,7 +48,30 @@ func (v *session) read(body io.Reader) (io.Reader, mail.Reply) {
 		out.Write(each.raw)
 	}
 	out.WriteString("\r\n")
-	return io.MultiReader(&out, rest), mail.Reply{}
+	return io.MultiReader(&out, rest), nameOf(mended), mail.Reply{}
+}
+
+// maxName is how long a Message-ID is that is remembered: a line of a message
+// is no longer (RFC 5322 section 2.1.1).
+const maxName = 998
+
+// nameOf returns the msg-id of the first Message-ID field, in its angle
+// brackets; "" if there is none, or what is there is no msg-id (RFC 5322
+// section 3.6.4).
+func nameOf(f []field) string {
+	for _, each := range f {
+		if !each.is("Message-ID") {
+			continue
+		}
+		id, after, ok := strings.Cut(skipComments(each.body()), ">")
+		left, right, at := strings.Cut(id, "@")
+		if !ok || !at || len(id) >= maxName || len(left) < 2 || left[0] != '<' || right == "" || skipComments(after) != "" ||
+			!utf8.ValidString(id) || strings.ContainsFunc(id[1:], func(r rune) bool { return r == '<' || r == ' ' || !unicode.IsPrint(r) }) {
+			return ""
+		}
+		return id + ">"
+	}
+	return ""
 }
 
 // inbound takes out what only we may write: a verdict in our name (RFC 8601

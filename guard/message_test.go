@@ -139,3 +139,55 @@ func TestReceived(t *testing.T) {
 		})
 	}
 }
+
+// The name by which a message is found is the one that is stored with it.
+func TestName(t *testing.T) {
+	long := strings.Repeat("x", 500)
+	for _, c := range []struct {
+		name, role, header string
+		want               string
+	}{
+		{"of the sender", "submission", "Message-ID: <x.1@pc.example>", "<x.1@pc.example>"},
+		{"of ours", "submission", "Subject: s", "<ID1@mx.example.org>"},
+		{"of a stranger", "mx", "Message-ID: <x.1@pc.example>", "<x.1@pc.example>"},
+		{"of a stranger who has none", "mx", "Subject: s", ""},
+		{"the first of two", "mx", "message-id: <1@pc.example>\nMessage-ID: <2@pc.example>", "<1@pc.example>"},
+		{"folded", "mx", "Message-ID:\n <1@pc.example>", "<1@pc.example>"},
+		{"with comments", "mx", "Message-ID: (a <0@b>) <1@pc.example> (c)", "<1@pc.example>"},
+		{"with a domain literal", "mx", "Message-ID: <1@[192.0.2.1]>", "<1@[192.0.2.1]>"},
+		{"of Unicode", "mx", "Message-ID: <ü@bücher.example>", "<ü@bücher.example>"},
+		{"without brackets", "mx", "Message-ID: 1@pc.example", ""},
+		{"without an end", "mx", "Message-ID: <1@pc.example", ""},
+		{"without an at", "mx", "Message-ID: <1>", ""},
+		{"without a left side", "mx", "Message-ID: <@pc.example>", ""},
+		{"without a right side", "mx", "Message-ID: <1@>", ""},
+		{"with more behind it", "mx", "Message-ID: <1@pc.example> <2@pc.example>", ""},
+		{"with a space", "mx", "Message-ID: <1 2@pc.example>", ""},
+		{"with a bracket", "mx", "Message-ID: <<1@pc.example>", ""},
+		{"with a control", "mx", "Message-ID: <\x1b[2J@pc.example>", ""},
+		{"with a control of eight bits", "mx", "Message-ID: <\u009b2J@pc.example>", ""},
+		{"that turns the text around", "mx", "Message-ID: <\u202e1@pc.example>", ""},
+		{"of no text", "mx", "Message-ID: <\xff@pc.example>", ""},
+		{"empty", "mx", "Message-ID:", ""},
+		{"as long as a line may be", "mx", "Message-ID:\n <" + long + "@" + long[:494] + ">", "<" + long + "@" + long[:494] + ">"},
+	} {
+		t.Run(c.role+", "+c.name, func(t *testing.T) {
+			role, _ := policy.ParseRole(c.role)
+			b := newBench(role)
+			b.Limits.Pause = 0
+			b.deliver(t, stranger, c.header+"\n\ntext")
+			if len(b.tray.letters) != 1 {
+				t.Fatalf("%d stored", len(b.tray.letters))
+			}
+			if got := b.tray.letters[0].Name; got != c.want {
+				t.Errorf("%q: got %q, want %q", c.header, got, c.want)
+			}
+		})
+	}
+	for size, want := range map[int]bool{998: true, 999: false} {
+		id := "<" + strings.Repeat("x", size-4) + "@y>"
+		if got := nameOf(fields([]byte("Message-ID: " + id + "\r\n"))); (got == id) != want || !want && got != "" {
+			t.Errorf("of %d octets: got one of %d", size, len(got))
+		}
+	}
+}

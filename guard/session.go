@@ -119,7 +119,7 @@ func (v *session) unknownMailbox(to mail.ForwardPath, refusal *policy.Refusal) m
 // Data stores the message. What the budget does not cover is stored and held.
 func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	began := time.Now()
-	m, r := v.read(body)
+	m, name, r := v.read(body)
 	if !r.IsZero() {
 		return r
 	}
@@ -130,7 +130,9 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	if lost := v.lost(); lost != "" {
 		hold = lost
 	}
-	l := policy.Letter{ID: v.message, From: v.from, Params: v.params, To: v.to, Hold: hold, Origin: v.origin()}
+	l := policy.Letter{
+		ID: v.message, From: v.from, Params: v.params, To: v.to, Hold: hold, Origin: v.origin(), Name: name, Bulk: v.bulk(),
+	}
 	size, err := v.server.Intake.Put(ctx, l, m)
 	if err != nil {
 		v.unspend()

@@ -98,6 +98,8 @@ type State struct {
 	messages    Buckets
 	bytes       Buckets
 	recipients  Buckets
+	pace        Buckets // how fast our own people send
+	strangers   Buckets // and strangers, who must not crowd out ours
 }
 
 // Connect begins a session.
