@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,4 +177,25 @@ func (r *Relay) delivered(e deliver.Event) {
 		list = append(list, attr.Took(e.Via.Took.Round(time.Microsecond)))
 	}
 	r.o.Log.LogAttrs(context.Background(), level, "delivery", list...)
+}
+
+// Explainer returns what can say how mail leaves under a configuration,
+// without a relay that runs.
+func Explainer(s Settings) (*deliver.Deliverer, error) {
+	ways, err := Ways(s)
+	if err != nil {
+		return nil, err
+	}
+	dns, err := resolver(s)
+	if err != nil {
+		return nil, err
+	}
+	around := Around()
+	own := map[netip.Addr]bool{}
+	for _, a := range slices.Concat(around.Own, around.Bridges) {
+		own[a.WithZone("")] = true
+	}
+	return deliver.New(deliver.Options{
+		Routes: func() *deliver.Routes { return ways }, Resolver: dns, Own: func(a netip.Addr) bool { return own[a] },
+	}), nil
 }

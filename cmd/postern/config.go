@@ -64,6 +64,13 @@ Exit code: 0 it would be taken, 78 it would be refused.`,
 				}
 				return &exit{code: exitConfig, help: plural(len(proof.Counterexamples), "counterexample")}
 			}
+			settings, err := p.settings()
+			if err == nil {
+				_, err = serve.Ways(settings)
+			}
+			if err != nil {
+				return badConfig(c.ErrOrStderr(), err)
+			}
 			fmt.Fprintf(c.OutOrStdout(), "%s: ok\nclosed: %s\n", file, proof.Summary())
 			return nil
 		},

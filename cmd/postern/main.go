@@ -3,6 +3,10 @@
 // the packages that it composes.
 package main
 
+// Landlock's limits for TCP do not see Multipath TCP, which Go uses for what
+// listens where it is not told otherwise.
+//go:debug multipathtcp=0
+
 import (
 	"context"
 	"errors"
@@ -95,7 +99,7 @@ Each command has --help with examples. More: README.md and docs/.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(serveCommand(), checkCommand(), labCommand(), collectCommand(),
-		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), configCommand(), doctorCommand(), initCommand())
+		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand())
 	return root
 }
 

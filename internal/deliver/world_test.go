@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,6 +41,7 @@ type world struct {
 	seen  []Event
 	dials []string
 	stop  func()
+	unix  map[string]*lmtp
 }
 
 // A node is one server of the net.
@@ -210,10 +212,16 @@ var errRefused = errors.New("connection refused")
 
 func (w *world) dial(ctx context.Context, _ netip.Addr, _, address string) (net.Conn, error) {
 	w.mu.Lock()
-	n := w.nodes[address]
+	n, local := w.nodes[address], w.unix[address]
 	w.dials = append(w.dials, address)
 	w.mu.Unlock()
 	switch {
+	case local != nil:
+		ours, theirs := net.Pipe()
+		ended := make(chan struct{})
+		go func() { defer close(ended); local.serve(theirs) }()
+		w.Cleanup(func() { ours.Close(); <-ended })
+		return ours, nil
 	case n == nil || n.refuse:
 		return nil, fmt.Errorf("dial %s: %w", address, errRefused)
 	case n.silent:
@@ -375,4 +383,60 @@ func (w *world) left() (list []string) {
 func after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// An lmtp is a server that speaks LMTP as simply as can be.
+type lmtp struct {
+	replies map[string]string // to a message, by recipient
+	got     map[string]int
+}
+
+func (w *world) lmtp(path string, replies map[string]string) *lmtp {
+	l := &lmtp{replies: replies, got: map[string]int{}}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unix = map[string]*lmtp{path: l}
+	return l
+}
+
+func (l *lmtp) serve(c net.Conn) {
+	defer c.Close()
+	in := bufio.NewReader(c)
+	var to []string
+	say := func(s string) { _, _ = io.WriteString(c, s+"\r\n") }
+	say("220 lmtp")
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		verb, arg, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch verb {
+		case "LHLO":
+			say("250-lmtp\r\n250-PIPELINING\r\n250 8BITMIME")
+		case "RCPT":
+			path, _, _ := strings.Cut(strings.TrimPrefix(arg, "TO:"), " ")
+			to = append(to, path)
+			say("250 2.1.5 ok")
+		case "DATA":
+			say("354 go on")
+			for line != ".\r\n" {
+				if line, err = in.ReadString('\n'); err != nil {
+					return
+				}
+			}
+			for _, path := range to {
+				if strings.HasPrefix(l.replies[path], "250") {
+					l.got[path]++
+				}
+				say(l.replies[path])
+			}
+			to = nil
+		case "QUIT":
+			say("221 bye")
+			return
+		default:
+			say("250 2.0.0 ok")
+		}
+	}
 }

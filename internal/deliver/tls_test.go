@@ -1,0 +1,137 @@
+package deliver
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/mail"
+)
+
+// vouched makes a certificate of a name, and the roots by which it is verified.
+func vouched(t *testing.T, name string) (*tls.Config, *x509.CertPool) {
+	t.Helper()
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), // time in a bubble begins in 2000
+	}
+	der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
+	pool := x509.NewCertPool()
+	pool.AddCert(must(x509.ParseCertificate(der)))
+	return &tls.Config{SessionTicketsDisabled: true, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, pool
+}
+
+func TestTLS(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy TLSPolicy
+		cert   string // the server's; "": it offers no TLS
+		broken bool   // the server agrees and then breaks it off
+		want   string // of the event
+		tls    string
+	}{
+		{"may, offered", May, "other.example", false, "delivered", "TLS 1.3"},
+		{"may, not offered", May, "", false, "delivered", ""},
+		{"may, broken: rather in clear than not at all", May, "far.example", true, "delivered", ""},
+		{"none, though offered", None, "mx.far.example", false, "delivered", ""},
+		{"require, any certificate", Require, "other.example", false, "delivered", "TLS 1.3"},
+		{"require, not offered", Require, "", false, "waiting 5.7.10 the server offers no TLS", ""},
+		{"require, broken", Require, "mx.far.example", true, "waiting TLS handshake failed", ""},
+		{"verify, its certificate", Verify, "mx.far.example", false, "delivered", "TLS 1.3 verified"},
+		{"verify, another's", Verify, "other.example", false, "waiting TLS handshake failed", ""},
+		{"verify, not offered", Verify, "", false, "waiting 5.7.10 the server offers no TLS", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			theirs, roots := vouched(t, c.cert)
+			bubble(t, func(o *Options) { o.TLS = &tls.Config{RootCAs: roots} }, func(w *world) {
+				n := &node{}
+				if c.cert != "" {
+					n.tls = theirs
+					if c.broken {
+						n.tls = &tls.Config{MaxVersion: tls.VersionTLS10, MinVersion: tls.VersionTLS10, Certificates: theirs.Certificates} //nolint:gosec // that is how it fails
+					}
+				}
+				w.ways.Default = Route{Name: "default", Kind: ToMX, TLS: c.policy}
+				w.mx("far.example", "10 mx.far.example")
+				w.host("mx.far.example", n, "198.51.100.1:25")
+				w.send("<anna@ours.example>", "<b@far.example>")
+				after(10 * time.Second)
+				w.mu.Lock()
+				seen := w.seen
+				w.mu.Unlock()
+				events := w.events()
+				if len(seen) == 0 {
+					t.Fatal("nothing happened")
+				}
+				if len(seen) != 1 || !strings.HasPrefix(events[0], "b@far.example "+c.want) || seen[0].Via.TLS != c.tls {
+					t.Errorf("%v over %q, want %s over %q", events, seen[0].Via.TLS, c.want, c.tls)
+				}
+			})
+		})
+	}
+}
+
+func TestLMTPAnswersForEachRecipient(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.ways.Ours["ours.example"] = Route{Name: "ours.example", Kind: ToHop, LMTP: true, Hosts: []Host{{"unix", "/run/lmtp", 0}}}
+		l := w.lmtp("/run/lmtp", map[string]string{"<anna@ours.example>": "250 2.1.5 stored", "<ben@ours.example>": "452 4.2.2 mailbox full"})
+		w.send("<stranger@far.example>", "<anna@ours.example>", "<ben@ours.example>")
+		after(time.Second)
+		got := w.events()
+		if len(got) != 2 || got[0] != "anna@ours.example delivered 250 2.1.5 stored" || got[1] != "ben@ours.example waiting 452 4.2.2 mailbox full" {
+			t.Errorf("%q", got)
+		}
+		if left := w.left(); len(left) != 2 || left[0] != "anna@ours.example delivered" {
+			t.Errorf("%q", left)
+		}
+		l.replies["<ben@ours.example>"] = "250 2.1.5 stored"
+		after(10 * time.Minute)
+		if left := w.left(); len(left) != 0 {
+			t.Errorf("%q", left)
+		}
+		if l.got["<anna@ours.example>"] != 1 || l.got["<ben@ours.example>"] != 1 {
+			t.Errorf("stored: %v", l.got)
+		}
+	})
+}
+
+func TestSmarthostLogin(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.ways.Default = Route{Name: "default", Kind: ToSmarthost, TLS: Verify, User: "we", Pass: "quiet-otter", Hosts: []Host{{"tcp", "198.51.100.1", 587}}}
+		n := w.host("", &node{}, "198.51.100.1:587") // offers neither TLS nor AUTH
+		w.send("<anna@ours.example>", "<b@far.example>")
+		after(time.Second)
+		if e := w.events(); len(n.messages()) != 0 || !strings.Contains(e[0], "waiting 5.7.10 the server offers no TLS") {
+			t.Errorf("a password went over a connection in clear, or no reason was given: %v", e)
+		}
+	})
+}
+
+func TestGivesUpAtTheEndOfItsLife(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{rcpt: func(string) mail.Reply { return mail.NewReply(450, "4.2.0", "greylisted") }}, "198.51.100.1:25")
+		w.send("<>", "<b@far.example>")
+		after(DefaultLifetimes.Notice - time.Hour)
+		if left := w.left(); len(left) != 1 {
+			t.Fatalf("given up too early: %v", w.events())
+		}
+		tries := len(w.events())
+		after(6 * time.Hour)
+		events := w.events()
+		if left := w.left(); len(left) != 0 || !strings.HasPrefix(events[len(events)-1], "b@far.example failed 450 4.2.0 greylisted") {
+			t.Errorf("not given up: %v, %v", left, events)
+		}
+		if tries < 10 || tries > 25 {
+			t.Errorf("%d attempts in two days", tries)
+		}
+		_ = n
+	})
+}
