@@ -27,28 +27,28 @@ type Side uint8
 
 // The sides.
 const (
-	Nobody    Side = iota // it cannot be told
-	Sender                // who wrote the message
-	Recipient             // whose mailbox it is
-	Provider              // who runs the recipient's server
-	Ours                  // who runs this server
-	Between               // the network
+	SideUnknown   Side = iota // it cannot be told
+	SideSender                // who wrote the message
+	SideRecipient             // whose mailbox it is
+	SideProvider              // who runs the recipient's server
+	SideOurs                  // who runs this server
+	SideNetwork               // what lies between the servers
 )
 
 // String returns the side in a word or two.
 func (s Side) String() string {
 	switch s {
-	case Sender:
+	case SideSender:
 		return "sender"
-	case Recipient:
+	case SideRecipient:
 		return "recipient"
-	case Provider:
+	case SideProvider:
 		return "recipient's provider"
-	case Ours:
+	case SideOurs:
 		return "our server"
-	case Between:
+	case SideNetwork:
 		return "network"
-	case Nobody:
+	case SideUnknown:
 	}
 	return "unknown"
 }
@@ -63,59 +63,59 @@ type fact struct {
 // facts is what people are told of a class; the sentences speak to the sender.
 var facts = [classes]fact{
 	Unknown: {
-		"unknown", Nobody, "The recipient's server did not take the message and gave no reason that we know.",
+		"unknown", SideUnknown, "The recipient's server did not take the message and gave no reason that we know.",
 		"Read its answer below; the recipient's mail provider can say what it means.",
 	},
 	BadAddress: {
-		"bad_address", Sender, "There is no mailbox with this address.",
+		"bad_address", SideSender, "There is no mailbox with this address.",
 		"Check the address for typing mistakes, or ask the recipient in another way for the right one.",
 	},
 	BadDomain: {
-		"bad_domain", Sender, "The part of the address after the @ does not exist or takes no mail.",
+		"bad_domain", SideSender, "The part of the address after the @ does not exist or takes no mail.",
 		"Check it for typing mistakes, or ask the recipient in another way for the right address.",
 	},
 	MailboxFull: {
-		"mailbox_full", Recipient, "The recipient's mailbox is full.",
+		"mailbox_full", SideRecipient, "The recipient's mailbox is full.",
 		"Tell the recipient in another way, and send the message again when there is room.",
 	},
 	MailboxOff: {
-		"mailbox_off", Recipient, "The recipient's mailbox exists but is switched off.",
+		"mailbox_off", SideRecipient, "The recipient's mailbox exists but is switched off.",
 		"Ask the recipient in another way for an address that is in use.",
 	},
 	TooLarge: {
-		"too_large", Sender, "The message is larger than the recipient's server takes.",
+		"too_large", SideSender, "The message is larger than the recipient's server takes.",
 		"Send it with smaller attachments, or put the files where the recipient can fetch them.",
 	},
 	Policy: {
-		"policy", Provider, "The recipient's server does not want this message, for what is in it or for who it seems to come from.",
+		"policy", SideProvider, "The recipient's server does not want this message, for what is in it or for who it seems to come from.",
 		"Send it again without links and attachments, or ask the recipient to allow your address.",
 	},
 	Reputation: {
-		"reputation", Ours, "The recipient's server takes no mail from our server's address.",
+		"reputation", SideOurs, "The recipient's server takes no mail from our server's address.",
 		"Forward this notice to your postmaster: the answer below says who to ask to lift it.",
 	},
 	Rate: {
-		"rate", Ours, "The recipient's server was sent more at once than it takes.",
+		"rate", SideOurs, "The recipient's server was sent more at once than it takes.",
 		"Send to fewer people at once, and again after some hours; if it goes on, tell your postmaster.",
 	},
 	Greylisted: {
-		"greylisted", Provider, "The recipient's server lets the first message of a stranger wait.",
+		"greylisted", SideProvider, "The recipient's server lets the first message of a stranger wait.",
 		"Nothing: it is taken at a later attempt.",
 	},
 	Auth: {
-		"auth", Ours, "The recipient's server asks for a login or for encryption that could not be agreed on.",
+		"auth", SideOurs, "The recipient's server asks for a login or for encryption that could not be agreed on.",
 		"Forward this notice to your postmaster.",
 	},
 	Protocol: {
-		"protocol", Ours, "The recipient's server and ours did not understand each other.",
+		"protocol", SideOurs, "The recipient's server and ours did not understand each other.",
 		"Forward this notice to your postmaster.",
 	},
 	Network: {
-		"network", Between, "The recipient's server could not be reached.",
+		"network", SideNetwork, "The recipient's server could not be reached.",
 		"Send the message again later; if it goes on, tell the recipient in another way that their server does not answer.",
 	},
 	Loop: {
-		"loop", Provider, "The message goes in circles between servers.",
+		"loop", SideProvider, "The message goes in circles between servers.",
 		"Tell the recipient in another way: a forwarding rule on their side leads back to itself.",
 	},
 }

@@ -9,8 +9,8 @@ import (
 	"postern/mail"
 )
 
-// reply reads one line as a client does.
-func reply(t testing.TB, s string) mail.Reply {
+// asReply reads one line as a client does.
+func asReply(t testing.TB, s string) mail.Reply {
 	t.Helper()
 	digits, text, _ := strings.Cut(s, " ")
 	code, err := strconv.Atoi(digits)
@@ -35,7 +35,7 @@ func TestEachReplyIsTakenByItsOwnLine(t *testing.T) {
 		if u.note {
 			note = u.example
 		} else {
-			r = reply(t, u.example)
+			r = asReply(t, u.example)
 		}
 		class, line := classify(table, r, note)
 		if class != u.class || line != u.line {
@@ -101,7 +101,7 @@ func TestClassify(t *testing.T) {
 	} {
 		var r mail.Reply
 		if c.reply != "" {
-			r = reply(t, c.reply)
+			r = asReply(t, c.reply)
 		}
 		if got, line := classify(rules(), r, c.note); got != c.want || Classify(r, c.note) != c.want {
 			t.Errorf("%.120q, %q: %v by line %d, want %v", c.reply, c.note, got, line, c.want)
@@ -136,7 +136,7 @@ func TestEachClassSpeaks(t *testing.T) {
 				t.Errorf("%v: %q is not one short sentence", c, s)
 			}
 		}
-		if c.String() == "" || (c.Side() == Nobody) != (c == Unknown) || c.Side().String() == "" {
+		if c.String() == "" || (c.Side() == SideUnknown) != (c == Unknown) || c.Side().String() == "" {
 			t.Errorf("%v: side %v", c, c.Side())
 		}
 	}
@@ -146,7 +146,7 @@ func TestEachClassSpeaks(t *testing.T) {
 }
 
 func BenchmarkClassify(b *testing.B) {
-	r := reply(b, "550 I do not like you, and there is more that I could say of it: see https://d.example/why")
+	r := asReply(b, "550 I do not like you, and there is more that I could say of it: see https://d.example/why")
 	for b.Loop() {
 		Classify(r, "")
 	}
