@@ -76,6 +76,16 @@ type Sum struct {
 // Verify reads every record and every octet of the queue or backup in o.Dir
 // that no process has open, and changes nothing.
 func Verify(ctx context.Context, o Options) (sum Sum, err error) {
+	db, err := openToRead(o)
+	if err != nil {
+		return Sum{}, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return verify(ctx, db)
+}
+
+// openToRead opens a store that no process has open, and changes nothing.
+func openToRead(o Options) (*lib.DB, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
@@ -84,10 +94,9 @@ func Verify(ctx context.Context, o Options) (sum Sum, err error) {
 		Logger: &logger{newFence(o.FS), func(error) {}},
 	})
 	if err != nil {
-		return Sum{}, fmt.Errorf("queue %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("queue %s: %w", o.Dir, err)
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return verify(ctx, db)
+	return db, nil
 }
 
 // Verify reads every record and every octet of the queue as it is now, while

@@ -42,8 +42,7 @@ func upgrade(db *lib.DB, dir string, steps []step) error {
 		return setFormat(db, newest, nil)
 	}
 	if have > newest {
-		return problem.At(at, fmt.Sprintf("the queue has format %d, and this program knows only up to %d", have, newest),
-			"start the newer program that wrote it, or restore a backup made before the upgrade")
+		return tooNew(dir, have, newest)
 	}
 	for ; have < newest; have++ {
 		if err := setFormat(db, have+1, steps[have-1]); err != nil {
@@ -51,6 +50,11 @@ func upgrade(db *lib.DB, dir string, steps []step) error {
 		}
 	}
 	return nil
+}
+
+func tooNew(dir string, have, newest uint64) error {
+	return problem.At(problem.Pos{File: dir}, fmt.Sprintf("the queue has format %d, and this program knows only up to %d", have, newest),
+		"start the newer program that wrote it, or restore a backup made before the upgrade")
 }
 
 // formatOf returns the store's format; 0: it has none.

@@ -47,8 +47,12 @@ func wordIn(b []byte) (day uint32, h hash, k key, ok bool) {
 	return binary.BigEndian.Uint32(b[1:]), h, k, err == nil
 }
 
-// A past is the store as it was at one moment.
-type past struct{ r lib.Reader }
+// A past is the store as it was at one moment, and what is known of the state
+// of a message that was in the queue.
+type past struct {
+	r     lib.Reader
+	state func(*record) queue.State
+}
 
 // get reads a value; it is good until done is called.
 func (p past) get(k []byte) (value []byte, done func() error, ok bool, err error) {
@@ -100,75 +104,114 @@ func (q *Queue) at(do func(past) error) error {
 	}
 	defer done()
 	now := s.db.NewSnapshot()
-	return errors.Join(do(past{now}), now.Close())
+	return errors.Join(do(past{now, func(r *record) queue.State {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.stateOf(r)
+	}}), now.Close())
 }
 
 // Life implements queue.History.
 func (q *Queue) Life(_ context.Context, id string) (l queue.Life, err error) {
-	k := keyOf(id)
-	err = q.at(func(p past) error {
-		v, done, ok, err := p.get(k.at(messageKey))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			if l, ok, err = p.left(k); err == nil && !ok {
-				err = queue.ErrNoSuchID
-			}
-			return err
-		}
-		r, err := parseRecord(v)
-		if err = errors.Join(err, done()); err != nil {
-			return err
-		}
-		l, err = q.present(p, &r)
-		return err
-	})
-	return l, err
-}
-
-// present returns the life of a message that is in the queue.
-func (q *Queue) present(p past, r *record) (l queue.Life, err error) {
-	q.mu.Lock()
-	r.State = q.stateOf(r)
-	q.mu.Unlock()
-	l.Message = r.Message
-	l.Events, err = p.events(r)
+	err = q.at(func(p past) (err error) { l, err = p.life(id); return err })
 	return l, err
 }
 
 // Find implements queue.History.
 func (q *Queue) Find(ctx context.Context, f queue.Search, page queue.Page) (list []queue.Life, next string, err error) {
-	err = q.at(func(p past) (err error) {
-		queued, gone, err := trails(p.r, &f, page.After)
-		defer func() { err = errors.Join(err, queued.close(), gone.close()) }()
-		if err != nil {
-			return err
-		}
-		for (queued.ok || gone.ok) && next == "" {
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
-			l, ok, err := q.newer(p, queued, gone, &f)
-			switch {
-			case err != nil:
-				return err
-			case !ok:
-			case len(list) == page.Size(): // one more than a page: there is a next
-				next = list[len(list)-1].Message.ID
-			default:
-				list = append(list, l)
-			}
-		}
-		return errors.Join(queued.it.Error(), gone.it.Error())
-	})
+	err = q.at(func(p past) (err error) { list, next, err = p.find(ctx, &f, page); return err })
 	return list, next, err
 }
 
+// A Past is the history of a queue that no process has open.
+type Past struct {
+	db *lib.DB
+	past
+}
+
+// OpenPast opens the history of the queue in o.Dir to be read; the queue is not
+// changed.
+func OpenPast(o Options) (*Past, error) {
+	db, err := openToRead(o)
+	if err != nil {
+		return nil, err
+	}
+	have, err := formatOf(db)
+	if newest := uint64(len(formats)) + 1; err == nil && have > newest {
+		err = tooNew(o.Dir, have, newest)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &Past{db, past{db, func(r *record) queue.State { return r.Rest() }}}, nil
+}
+
+// Life returns what is known of one message.
+func (p *Past) Life(_ context.Context, id string) (queue.Life, error) { return p.life(id) }
+
+// Find returns lives as queue.History does.
+func (p *Past) Find(ctx context.Context, f queue.Search, page queue.Page) ([]queue.Life, string, error) {
+	return p.find(ctx, &f, page)
+}
+
+// Close closes the store.
+func (p *Past) Close() error { return p.db.Close() }
+
+func (p past) life(id string) (l queue.Life, err error) {
+	k := keyOf(id)
+	v, done, ok, err := p.get(k.at(messageKey))
+	if err != nil {
+		return l, err
+	}
+	if !ok {
+		if l, ok, err = p.left(k); err == nil && !ok {
+			err = queue.ErrNoSuchID
+		}
+		return l, err
+	}
+	r, err := parseRecord(v)
+	if err = errors.Join(err, done()); err != nil {
+		return l, err
+	}
+	return p.present(&r)
+}
+
+// present returns the life of a message that is in the queue.
+func (p past) present(r *record) (l queue.Life, err error) {
+	r.State = p.state(r)
+	l.Message = r.Message
+	l.Events, err = p.events(r)
+	return l, err
+}
+
+func (p past) find(ctx context.Context, f *queue.Search, page queue.Page) (list []queue.Life, next string, err error) {
+	queued, gone, err := trails(p.r, f, page.After)
+	defer func() { err = errors.Join(err, queued.close(), gone.close()) }()
+	if err != nil {
+		return nil, "", err
+	}
+	for (queued.ok || gone.ok) && next == "" {
+		if err := context.Cause(ctx); err != nil {
+			return nil, "", err
+		}
+		l, ok, err := p.newer(queued, gone, f)
+		switch {
+		case err != nil:
+			return nil, "", err
+		case !ok:
+		case len(list) == page.Size(): // one more than a page: there is a next
+			next = list[len(list)-1].Message.ID
+		default:
+			list = append(list, l)
+		}
+	}
+	return list, next, errors.Join(queued.it.Error(), gone.it.Error())
+}
+
 // newer takes the newer life of two trails; false: it does not pass.
-func (q *Queue) newer(p past, queued, gone *trail, f *queue.Search) (l queue.Life, ok bool, err error) {
+func (p past) newer(queued, gone *trail, f *queue.Search) (l queue.Life, ok bool, err error) {
 	if !queued.ok || gone.ok && string(gone.key[:]) > string(queued.key[:]) {
-		l, ok, err = gone.life(p)
+		l, ok, err = gone.at(p)
 		gone.step(gone.it.Prev())
 		return l, ok && f.Match(&l.Message), err
 	}
@@ -181,7 +224,7 @@ func (q *Queue) newer(p past, queued, gone *trail, f *queue.Search) (l queue.Lif
 	if bad != nil || !f.Match(&r.Message) {
 		return queue.Life{}, false, nil //nolint:nilerr // it is moved aside when it is to leave, or at the next start
 	}
-	l, err = q.present(p, &r)
+	l, err = p.present(&r)
 	return l, err == nil, err
 }
 
@@ -263,9 +306,9 @@ func (t *trail) step(ok bool) {
 	}
 }
 
-// life returns the life that the trail is at. A word may lead to none that is
+// at returns the life that the trail is at. A word may lead to none that is
 // left.
-func (t *trail) life(p past) (l queue.Life, ok bool, err error) {
+func (t *trail) at(p past) (l queue.Life, ok bool, err error) {
 	if t.word {
 		return p.left(t.key)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 
+	"postern/internal/fault"
 	"postern/internal/queue"
 	"postern/internal/queue/pebble"
 	"postern/internal/queue/queuetest"
@@ -264,5 +265,37 @@ func TestHistoryIsForgottenToTheLastKey(t *testing.T) {
 	}
 	if n, err = q.Keys(); err != nil || n['h']+n['i'] != 0 {
 		t.Errorf("what is left: %v, %v", n, err)
+	}
+}
+
+// The history of a relay that does not run is read from its folder, also after
+// it was killed.
+func TestPast(t *testing.T) {
+	disk := fault.NewDisk()
+	q := open(t, disk, nil)
+	gone, waits := settled(t, q), put(t, q, 100)
+	left := disk.PowerLoss(0, nil)
+	p, err := pebble.OpenPast(pebble.Options{Dir: "/queue", FS: left})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := p.Find(t.Context(), queue.Search{Address: "b@far.example"}, queue.Page{})
+	if err != nil || len(list) != 2 || list[0].Message.ID != waits || list[0].Message.State != queue.Fresh || list[1].Message.ID != gone {
+		t.Errorf("found %+v, %v", list, err)
+	}
+	if l, err := p.Life(t.Context(), gone); err != nil || l.Done.IsZero() {
+		t.Errorf("the life: %+v, %v", l, err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	undo := pebble.SetFormat1()
+	_, err = pebble.OpenPast(pebble.Options{Dir: "/queue", FS: left})
+	undo()
+	if err == nil || !strings.Contains(err.Error(), "format 2") {
+		t.Errorf("a newer store: %v", err)
+	}
+	if _, err := pebble.OpenPast(pebble.Options{Dir: "/nothing", FS: left}); err == nil {
+		t.Error("the history of nothing was opened")
 	}
 }
