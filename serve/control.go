@@ -49,6 +49,14 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.Status(), nil) })
 	mux.HandleFunc("GET /proof", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.Proof(), nil) })
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, q *http.Request) { answer(w, struct{}{}, r.Reload(q.Context())) })
+	mux.HandleFunc("GET /trace", func(w http.ResponseWriter, q *http.Request) {
+		page, err := traces(q.Context(), r.queue, q.URL.Query())
+		answer(w, page, err)
+	})
+	mux.HandleFunc("GET /trace/{id}", func(w http.ResponseWriter, q *http.Request) {
+		t, err := trace(q.Context(), r.queue, q.PathValue("id"))
+		answer(w, t, err)
+	})
 	mux.HandleFunc("GET /queue", func(w http.ResponseWriter, q *http.Request) {
 		page, err := r.page(q)
 		answer(w, page, err)

@@ -21,3 +21,6 @@ func openQueue(dir string, s Settings, report func(error)) (queue.Queue, func(co
 	}
 	return q, q.Run, nil
 }
+
+// openPast opens the history of a queue that no relay has open.
+func openPast(dir string) (*pebble.Past, error) { return pebble.OpenPast(pebble.Options{Dir: dir}) }

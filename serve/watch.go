@@ -17,13 +17,15 @@ import (
 const (
 	lookAtUsers = 2 * time.Second // a user that was disabled sends no more
 	lookAround  = time.Minute     // certificates, gateways, the wall
+	lookBack    = time.Hour       // at what is old enough to be forgotten, or must go for want of room
 )
 
 // watch looks after what changes by itself until ctx ends.
 func (r *Relay) watch(ctx context.Context) error {
-	users, around := time.NewTicker(lookAtUsers), time.NewTicker(lookAround)
+	users, around, back := time.NewTicker(lookAtUsers), time.NewTicker(lookAround), time.NewTicker(lookBack)
 	defer users.Stop()
 	defer around.Stop()
+	defer back.Stop()
 	every := r.current.Load().settings.Audit.Every
 	if every <= 0 {
 		every = 6 * time.Hour
@@ -31,6 +33,7 @@ func (r *Relay) watch(ctx context.Context) error {
 	audits := time.NewTicker(every)
 	defer audits.Stop()
 	r.complain(r.recheck(ctx))
+	r.complain(r.forget(ctx))
 	seen := r.fingerprint()
 	for {
 		select {
@@ -43,6 +46,8 @@ func (r *Relay) watch(ctx context.Context) error {
 			}
 		case <-around.C:
 			r.lookAround(ctx)
+		case <-back.C:
+			r.complain(r.forget(ctx))
 		case <-audits.C:
 			if err := r.auditAgain(ctx); err != nil {
 				return err

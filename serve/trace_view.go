@@ -1,0 +1,259 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"postern/internal/queue"
+	"postern/internal/state"
+)
+
+// How long the life of a message is known after it was accepted: where the
+// configuration does not say, and at most while the disk is so full that mail
+// is refused, of which the past must not be the reason.
+const (
+	traceKept  = 30 * 24 * time.Hour
+	traceLeast = 24 * time.Hour
+)
+
+// A Trace is the life of a message as it is shown. Names are added, never
+// changed.
+type Trace struct {
+	ID        string           `json:"id"`
+	State     string           `json:"state"` // of a message in the queue, as lists show it; or delivered, failed, partly, deleted
+	MessageID string           `json:"message_id,omitempty"`
+	Accepted  time.Time        `json:"accepted"`
+	Done      time.Time        `json:"done,omitzero"` // when it left the queue
+	Hold      string           `json:"hold,omitempty"`
+	From      string           `json:"from"`
+	Size      int64            `json:"size"`
+	Session   string           `json:"session"`
+	Listener  string           `json:"listener"`
+	Peer      string           `json:"peer,omitempty"`
+	Helo      string           `json:"helo,omitempty"`
+	Identity  string           `json:"identity,omitempty"`
+	TLS       string           `json:"tls,omitempty"`
+	To        []TraceRecipient `json:"to"`
+	Events    []TraceEvent     `json:"events"`
+}
+
+// A TraceRecipient is one that was accepted, and why.
+type TraceRecipient struct {
+	Recipient string          `json:"recipient"`
+	Reason    string          `json:"reason"`
+	Who       string          `json:"who,omitempty"`
+	At        string          `json:"at,omitempty"` // the line that granted it
+	Goes      []TraceDelivery `json:"goes"`
+}
+
+// A TraceDelivery is one address that it goes to, and how far that is.
+type TraceDelivery struct {
+	To       string    `json:"to"`
+	From     string    `json:"from,omitempty"` // instead of the message's
+	State    string    `json:"state"`
+	Attempts int       `json:"attempts"`
+	Next     time.Time `json:"next,omitzero"`
+}
+
+// A TraceEvent is one thing that happened.
+type TraceEvent struct {
+	At      time.Time `json:"at"`
+	Event   string    `json:"event"` // delivered, deferred, failed, withheld; held, released, retried, deleted
+	To      string    `json:"to,omitempty"`
+	Attempt int       `json:"attempt,omitempty"` // which of this address
+	Next    time.Time `json:"next,omitzero"`
+	Reply   string    `json:"reply,omitempty"`
+	Note    string    `json:"note,omitempty"`
+	Host    string    `json:"host,omitempty"`
+	Addr    string    `json:"addr,omitempty"`
+	TLS     string    `json:"tls,omitempty"`
+	TookMS  int64     `json:"took_ms,omitempty"`
+}
+
+// A TracePage is one page of lives, the newest first.
+type TracePage struct {
+	Messages []Trace `json:"messages"`
+	Next     string  `json:"next,omitempty"` // the value of after for the following page
+}
+
+func traceOf(l *queue.Life) Trace {
+	m := &l.Message
+	t := Trace{
+		ID: m.ID, State: traceState(l), MessageID: m.Name, Accepted: m.Origin.At, Done: l.Done, Hold: m.Hold, From: m.From.String(), Size: m.Size,
+		Session: m.Origin.Session, Listener: m.Origin.Listener, Helo: m.Origin.Helo, Identity: m.Origin.Identity, TLS: m.Origin.TLS,
+		To: make([]TraceRecipient, 0, len(m.To)), Events: make([]TraceEvent, 0, len(l.Events)),
+	}
+	if m.Origin.Peer.IsValid() {
+		t.Peer = m.Origin.Peer.String()
+	}
+	for _, to := range m.To {
+		r := TraceRecipient{Recipient: to.Grant.To, Reason: to.Grant.Reason, Who: to.Grant.Who, At: to.Grant.Origin}
+		for _, d := range to.Goes {
+			v := TraceDelivery{To: d.To.String(), State: d.State.String(), Attempts: d.Attempts, Next: d.Next}
+			if !d.From.IsZero() {
+				v.From = d.From.String()
+			}
+			r.Goes = append(r.Goes, v)
+		}
+		t.To = append(t.To, r)
+	}
+	attempts := map[queue.Which]int{}
+	for i := range l.Events {
+		e := &l.Events[i]
+		v := TraceEvent{At: e.At, Event: eventNames[e.Kind], Next: e.Next, Note: e.Note, Host: e.Via.Host, TLS: e.Via.TLS, TookMS: e.Via.Took.Milliseconds()}
+		if !e.Reply.IsZero() {
+			v.Reply = e.Reply.String()
+		}
+		if e.Via.Addr.IsValid() {
+			v.Addr = e.Via.Addr.String()
+		}
+		if e.Kind == queue.Attempted {
+			v.Event, v.To = outcomeNames[e.State], m.Delivery(e.Which).To.String()
+			if e.State != queue.Withheld {
+				attempts[e.Which]++
+				v.Attempt = attempts[e.Which]
+			}
+		}
+		t.Events = append(t.Events, v)
+	}
+	return t
+}
+
+var (
+	eventNames   = [...]string{queue.WasHeld: "held", queue.WasReleased: "released", queue.WasRetried: "retried", queue.WasDeleted: "deleted"}
+	outcomeNames = [...]string{queue.Waiting: "deferred", queue.Withheld: "withheld", queue.Delivered: "delivered", queue.Failed: "failed"}
+)
+
+// traceState says in a word what a message does, or what came of it.
+func traceState(l *queue.Life) string {
+	if l.Done.IsZero() {
+		return l.Message.State.String()
+	}
+	if n := len(l.Events); n > 0 && l.Events[n-1].Kind == queue.WasDeleted {
+		return "deleted"
+	}
+	delivered, failed := false, false
+	for _, to := range l.Message.To {
+		for _, d := range to.Goes {
+			delivered = delivered || d.State == queue.Delivered
+			failed = failed || d.State != queue.Delivered
+		}
+	}
+	switch {
+	case !failed:
+		return "delivered"
+	case !delivered:
+		return "failed"
+	default:
+		return "partly"
+	}
+}
+
+// past is what answers: the queue, or its store while no relay runs.
+type past interface {
+	Life(ctx context.Context, id string) (queue.Life, error)
+	Find(ctx context.Context, s queue.Search, p queue.Page) ([]queue.Life, string, error)
+}
+
+// traces answers a search. Times are written by RFC 3339.
+func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
+	s := queue.Search{From: v.Get("from"), To: v.Get("to"), Address: v.Get("address"), Name: v.Get("name"), Identity: v.Get("identity")}
+	for name, at := range map[string]*time.Time{"since": &s.Since, "until": &s.Until} {
+		if text := v.Get(name); text != "" {
+			var err error
+			if *at, err = time.Parse(time.RFC3339Nano, text); err != nil {
+				return TracePage{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	most, _ := strconv.Atoi(v.Get("max")) // 0: as many as a page has
+	list, next, err := h.Find(ctx, s, queue.Page{After: v.Get("after"), Max: min(most, 1000)})
+	page := TracePage{Messages: make([]Trace, 0, len(list)), Next: next}
+	for i := range list {
+		page.Messages = append(page.Messages, traceOf(&list[i]))
+	}
+	return page, err
+}
+
+func trace(ctx context.Context, h past, id string) (Trace, error) {
+	if _, err := queue.ParseID(id); err != nil {
+		return Trace{}, err
+	}
+	l, err := h.Life(ctx, id)
+	if errors.Is(err, queue.ErrNoSuchID) {
+		return Trace{}, fmt.Errorf("no message %s is known: it never was, or it left the queue and is forgotten (keep in block trace)", id)
+	}
+	if err != nil {
+		return Trace{}, err
+	}
+	return traceOf(&l), nil
+}
+
+// A Tracer finds the lives of messages. The words of a search are those of
+// GET /trace: from, to, address, name, identity, since, until, after, max.
+type Tracer interface {
+	Trace(ctx context.Context, id string) (Trace, error)
+	Traces(ctx context.Context, search url.Values) (TracePage, error)
+}
+
+// Trace asks the relay for the life of one message.
+func (c *Control) Trace(ctx context.Context, id string) (t Trace, err error) {
+	err = c.Get(ctx, "/trace/"+url.PathEscape(id), &t)
+	return t, err
+}
+
+// Traces asks the relay for lives.
+func (c *Control) Traces(ctx context.Context, search url.Values) (p TracePage, err error) {
+	err = c.Get(ctx, "/trace?"+search.Encode(), &p)
+	return p, err
+}
+
+// OpenTraces opens what a relay that runs no more has left in a state folder.
+// ErrNotRunning says that none ever was there; an error of another kind, that
+// one runs, or that the store cannot be read.
+func OpenTraces(dir string) (t Tracer, done func() error, err error) {
+	store := filepath.Join(dir, "queue")
+	if _, err := os.Stat(store); err != nil {
+		return nil, nil, ErrNotRunning
+	}
+	folder, err := state.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := openPast(store)
+	if err != nil {
+		return nil, nil, errors.Join(err, folder.Close())
+	}
+	return left{p}, func() error { return errors.Join(p.Close(), folder.Close()) }, nil
+}
+
+type left struct{ past }
+
+func (l left) Trace(ctx context.Context, id string) (Trace, error) { return trace(ctx, l.past, id) }
+
+func (l left) Traces(ctx context.Context, search url.Values) (TracePage, error) {
+	return traces(ctx, l.past, search)
+}
+
+// forget lets what is older than it is to be kept be forgotten.
+func (r *Relay) forget(ctx context.Context) error {
+	kept := r.current.Load().settings.Trace
+	if kept <= 0 {
+		kept = traceKept
+	}
+	if errors.Is(r.queue.Room(0), queue.ErrFull) {
+		kept = min(kept, traceLeast)
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "no room to store mail: what became of messages is forgotten early", slog.Duration("kept", kept))
+	}
+	if err := r.queue.Forget(ctx, time.Now().Add(-kept)); err != nil {
+		return fmt.Errorf("forget old traces: %w", err)
+	}
+	return nil
+}
