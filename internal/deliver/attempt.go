@@ -23,6 +23,9 @@ type job struct {
 	open     []queue.Which
 	outcomes []queue.Outcome
 	slow     string // what the server said when it wanted fewer of us
+
+	confirmed map[queue.Which]bool // of these the next server tells the sender by itself
+	final     bool                 // where it went is where the mailboxes are
 }
 
 // trouble is why nothing was said of any recipient.
@@ -177,18 +180,11 @@ const mostRecipients = 50
 
 // send speaks SMTP or LMTP. Recipients with the same reverse-path go together.
 func (j *job) send(ctx context.Context, way Route) (h health, why string) {
-	m := &j.lease.Message
-	from := func(w queue.Which) mail.ReversePath {
-		if own := m.Delivery(w).From; !own.IsZero() {
-			return own
-		}
-		return m.From
-	}
 	for len(j.open) > 0 {
-		sender := from(j.open[0])
+		sender := j.from(j.open[0])
 		var now, later []queue.Which
 		for _, w := range j.open {
-			if len(now) < mostRecipients && from(w).String() == sender.String() {
+			if len(now) < mostRecipients && j.from(w).String() == sender.String() {
 				now = append(now, w)
 			} else {
 				later = append(later, w)
@@ -310,6 +306,12 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 	if final.Code == 421 || tooFast(final) {
 		j.slow = final.String()
 	}
+	j.final = l.way.LMTP
+	if _, ok := l.client.Extension("DSN"); ok && !l.way.LMTP {
+		for _, w := range which {
+			j.confirms(w)
+		}
+	}
 	taken := err == nil && final.Positive()
 	for i, r := range results {
 		switch {
@@ -336,6 +338,13 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		}
 	}
 	return left, nil
+}
+
+func (j *job) confirms(w queue.Which) {
+	if j.confirmed == nil {
+		j.confirmed = map[queue.Which]bool{}
+	}
+	j.confirmed[w] = true
 }
 
 // envelope is what one server sees.

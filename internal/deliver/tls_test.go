@@ -115,11 +115,12 @@ func TestSmarthostLogin(t *testing.T) {
 }
 
 func TestGivesUpAtTheEndOfItsLife(t *testing.T) {
-	bubble(t, nil, func(w *world) {
+	const life = 12 * time.Hour
+	bubble(t, func(o *Options) { o.Lifetimes.Message = life }, func(w *world) {
 		w.mx("far.example", "10 mx.far.example")
 		n := w.host("mx.far.example", &node{rcpt: func(string) mail.Reply { return mail.NewReply(450, "4.2.0", "greylisted") }}, "198.51.100.1:25")
-		w.send("<>", "<b@far.example>")
-		after(DefaultLifetimes.Notice - time.Hour)
+		w.sendWith(silently, "<anna@ours.example>", "<b@far.example>")
+		after(life - time.Hour)
 		if left := w.left(); len(left) != 1 {
 			t.Fatalf("given up too early: %v", w.events())
 		}
@@ -129,8 +130,8 @@ func TestGivesUpAtTheEndOfItsLife(t *testing.T) {
 		if left := w.left(); len(left) != 0 || !strings.HasPrefix(events[len(events)-1], "b@far.example failed 450 4.2.0 greylisted") {
 			t.Errorf("not given up: %v, %v", left, events)
 		}
-		if tries < 10 || tries > 25 {
-			t.Errorf("%d attempts in two days", tries)
+		if tries < 6 || tries > 12 {
+			t.Errorf("%d attempts in eleven hours", tries)
 		}
 		_ = n
 	})

@@ -82,7 +82,7 @@ func bubble(t *testing.T, set func(*Options), test func(*world)) {
 		p, err := policy.Compile(policy.Source{
 			Hash: "test", Hostname: w.ways.Hostname,
 			Listeners: []policy.Listener{{Name: "mx", Role: policy.MX}, {Name: "submission", Role: policy.Submission}},
-			Domains: []policy.Domain{{Name: must(mail.ParseDomain("ours.example")), Mailboxes: []string{"anna", "ben"}, Aliases: []policy.Alias{{
+			Domains: []policy.Domain{{Name: must(mail.ParseDomain("ours.example")), Mailboxes: []string{"anna", "ben", "owner"}, Aliases: []policy.Alias{{
 				Name: "both", To: []mail.Address{must(mail.ParseAddress("x@far.example")), must(mail.ParseAddress("y@far.example"))},
 				Sender: must(mail.ParseReversePath("<owner@ours.example>")),
 			}}}},
@@ -389,6 +389,7 @@ func after(d time.Duration) {
 type lmtp struct {
 	replies map[string]string // to a message, by recipient
 	got     map[string]int
+	bodies  []string
 }
 
 func (w *world) lmtp(path string, replies map[string]string) *lmtp {
@@ -420,14 +421,17 @@ func (l *lmtp) serve(c net.Conn) {
 			say("250 2.1.5 ok")
 		case "DATA":
 			say("354 go on")
+			text := ""
 			for line != ".\r\n" {
 				if line, err = in.ReadString('\n'); err != nil {
 					return
 				}
+				text += line
 			}
 			for _, path := range to {
 				if strings.HasPrefix(l.replies[path], "250") {
 					l.got[path]++
+					l.bodies = append(l.bodies, text)
 				}
 				say(l.replies[path])
 			}
