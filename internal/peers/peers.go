@@ -76,6 +76,10 @@ type setup struct {
 	ports []string          // TCP ports that must listen before the world is ready
 
 	postern bool // our own program is there, as /run/peers/postern
+
+	// disk names folders of the world that lie on this machine's disk, and not in
+	// memory as all else: where a server syncs what it must not lose.
+	disk []string
 }
 
 // Require skips the test where such worlds cannot be made: they need root for the namespaces, and

@@ -161,6 +161,13 @@ func (t *Target) share(ctx context.Context, tb testing.TB, dir string, s setup) 
 		}
 	}
 	start := s.start + "\nexec cat\n"
+	for i, folder := range s.disk {
+		name := fmt.Sprintf("disk%d", i)
+		if err := os.MkdirAll(filepath.Join(dir, "shared", name), 0o777); err != nil {
+			return err
+		}
+		start = fmt.Sprintf("mkdir -p %s\ncp -a %s/. /run/peers/%s\nmount --bind /run/peers/%s %s\n", folder, folder, name, name, folder) + start
+	}
 	if err := writeFile(filepath.Join(dir, "shared", "start"), start); err != nil {
 		return err
 	}
