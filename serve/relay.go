@@ -25,6 +25,9 @@ type Options struct {
 	State *state.Folder            // held by the caller, who closes it after Run
 	Load  func() (Settings, error) // reads the configuration; asked at start and at each reload
 	Log   *slog.Logger
+
+	Sockets *Sockets    // bound already; nil: none is
+	Phase   func(Phase) // told of each; nil: nobody is
 }
 
 // A Relay is `postern serve`. New proves and audits it, Run serves.
@@ -38,8 +41,9 @@ type Relay struct {
 	guard    guard.State
 	metrics  *metrics
 	wall     *wall
-	sockets  *sockets
+	sockets  atomic.Pointer[Sockets]
 	control  net.Listener
+	self     *Control // as others reach it
 	current  atomic.Pointer[generation]
 	deliver  *deliver.Deliverer
 
@@ -57,7 +61,7 @@ const FirstUser = "postern"
 // New opens the state, makes the configuration a generation that is proved
 // and audited, and binds its sockets. Nothing is served before Run.
 func New(ctx context.Context, o Options) (*Relay, error) {
-	r := &Relay{o: o, metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
+	r := &Relay{o: o, self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
 	settings, err := o.Load()
 	if err != nil {
 		return nil, err
@@ -80,11 +84,16 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, r.complain); err != nil {
 		return nil, err
 	}
-	if r.sockets, err = bind(settings.Listeners, nil); err != nil {
+	bound, err := bind(settings.Listeners, o.Sockets)
+	if err != nil {
 		return nil, errors.Join(err, r.queue.Close())
 	}
+	if o.Sockets != nil {
+		r.complain(o.Sockets.closeExcept(bound))
+	}
+	r.sockets.Store(bound)
 	if r.control, err = r.listenControl(); err != nil {
-		return nil, errors.Join(err, r.sockets.close(), r.queue.Close())
+		return nil, errors.Join(err, bound.close(), r.queue.Close())
 	}
 	r.put(g)
 	r.deliver = r.newDeliverer(settings)
@@ -189,14 +198,16 @@ func (r *Relay) Run(ctx context.Context) error {
 	start("control", func(ctx context.Context) error { return r.serveControl(ctx, r.control) })
 	start("watch", r.watch)
 	start("metrics", r.serveMetrics)
+	r.tell(Serving)
 	<-ctx.Done()
+	r.tell(Stopping)
 	r.mu.Lock()
 	last := r.serving
 	r.mu.Unlock()
 	last.stop()
 	r.draining.Wait()
 	g.Wait()
-	return errors.Join(failed, r.sockets.close(), r.wall.save(time.Now()), r.queue.Close())
+	return errors.Join(failed, r.sockets.Load().close(), r.wall.save(time.Now()), r.queue.Close())
 }
 
 // Reload puts the configuration in force as it is written now. When it is
@@ -204,6 +215,10 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.serving != nil {
+		r.tell(Reloading)
+		defer r.tell(Serving)
+	}
 	settings, err := r.o.Load()
 	if err == nil {
 		err = r.users.Reload()
@@ -228,12 +243,12 @@ func (r *Relay) replace(ctx context.Context, s Settings) error {
 	if err != nil {
 		return err
 	}
-	fresh, err := bind(s.Listeners, r.sockets)
+	old, closing := r.serving, r.sockets.Load()
+	fresh, err := bind(s.Listeners, closing)
 	if err != nil {
 		return err
 	}
-	old, closing := r.serving, r.sockets
-	r.sockets = fresh
+	r.sockets.Store(fresh)
 	r.put(g)
 	if old == nil { // not yet running
 		return closing.closeExcept(fresh)
@@ -273,7 +288,7 @@ func (r *Relay) Status() Status {
 		Hold: g.settings.Hold, State: r.o.State.Path, Warnings: g.warnings, First: r.first, Suspended: map[string]string{},
 	}
 	for _, l := range g.settings.Listeners {
-		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name, Role: l.Role.String(), Addrs: r.sockets.addrs(l.Name)})
+		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name, Role: l.Role.String(), Addrs: r.sockets.Load().addrs(l.Name)})
 	}
 	for _, t := range g.settings.Policy.Trusted {
 		if why := r.guard.Witness.Suspended(t.Name); why != "" {

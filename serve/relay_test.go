@@ -31,6 +31,7 @@ type running struct {
 	state    string
 	ended    chan error
 	stop     context.CancelFunc
+	phase    func(Phase)
 }
 
 func run(t *testing.T, s Settings) *running {
@@ -47,7 +48,7 @@ func (r *running) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Relay, err = New(r.t.Context(), Options{State: folder, Log: slog.New(slog.DiscardHandler), Load: func() (Settings, error) { return r.settings, nil }})
+	r.Relay, err = New(r.t.Context(), Options{State: folder, Log: slog.New(slog.DiscardHandler), Phase: r.phase, Load: func() (Settings, error) { return r.settings, nil }})
 	if err != nil {
 		r.t.Fatal(errors.Join(err, folder.Close()))
 	}
@@ -82,7 +83,7 @@ func loopback(s Settings) Settings {
 
 func (r *running) dial(listener string) *smtp.Client {
 	r.t.Helper()
-	conn, err := net.Dial("tcp", r.sockets.addrs(listener)[0])
+	conn, err := net.Dial("tcp", r.sockets.Load().addrs(listener)[0])
 	if err != nil {
 		r.t.Fatal(err)
 	}

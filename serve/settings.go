@@ -15,6 +15,7 @@ import (
 // with its place where a person wrote it.
 type Settings struct {
 	File      string        // the configuration file; "" when there is none
+	Files     []string      // what else was read for it, or is named in it
 	State     string        // the state folder; "": the default
 	Policy    policy.Source // hostname, listeners, domains, users, trusted clients
 	Listeners []Listener    // one for each of the policy's, by name

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -17,13 +18,15 @@ import (
 	"postern/internal/machine"
 	"postern/internal/problem"
 	"postern/internal/queue"
+	"postern/internal/systemd"
 	"postern/mail"
 )
 
-// sockets are what is bound. They outlive a generation: whoever serves takes
+// Sockets are what is bound. They outlive a generation: whoever serves takes
 // a copy, so that no client is turned away while a reload replaces the other.
-type sockets struct {
-	bound map[socketKey]*net.TCPListener
+type Sockets struct {
+	bound  map[socketKey]*net.TCPListener
+	passed []systemd.Socket // held by the service manager; they are always in use
 }
 
 type socketKey struct {
@@ -31,14 +34,26 @@ type socketKey struct {
 	addr netip.AddrPort
 }
 
-// bind opens the sockets of the listeners, and keeps those that are open. On
-// an error all that it opened is closed again.
-func bind(listeners []Listener, old *sockets) (*sockets, error) {
-	s := &sockets{bound: map[socketKey]*net.TCPListener{}}
+// Bind opens the sockets of listeners, as far as they were not passed. It is
+// for those who need a right that is given up before the relay is made.
+func Bind(listeners []Listener, passed []systemd.Socket) (*Sockets, error) {
+	return bind(listeners, &Sockets{passed: passed})
+}
+
+// bind opens the sockets of the listeners, and keeps those that are open or
+// were passed. On an error all that it opened is closed again.
+func bind(listeners []Listener, old *Sockets) (*Sockets, error) {
+	s := &Sockets{bound: map[socketKey]*net.TCPListener{}}
+	if old != nil {
+		s.passed = old.passed
+	}
+	covered, errs := s.take(listeners)
 	var opened []*net.TCPListener
-	var errs []error
 	for _, l := range listeners {
 		for _, a := range l.Addrs {
+			if covered(l, a) {
+				continue
+			}
 			key := socketKey{l.Name, a}
 			if old != nil && old.bound[key] != nil {
 				s.bound[key] = old.bound[key]
@@ -60,6 +75,57 @@ func bind(listeners []Listener, old *sockets) (*sockets, error) {
 		errs = append(errs, l.Close())
 	}
 	return nil, errors.Join(errs...)
+}
+
+// take gives each passed socket to its listener: the one of its name, else the
+// one of its address. It returns which addresses need no socket any more: a
+// listener that is passed by name listens where the unit says, and nowhere
+// else; a socket of both families stands for two addresses.
+func (s *Sockets) take(listeners []Listener) (covered func(Listener, netip.AddrPort) bool, errs []error) {
+	named := map[string]bool{}
+	at := map[socketKey]bool{}
+	for _, p := range s.passed {
+		if slices.ContainsFunc(listeners, func(l Listener) bool { return l.Name == p.Name }) {
+			named[p.Name] = true
+			s.bound[socketKey{p.Name, p.Addr()}] = p.Listener
+			continue
+		}
+		stands := []netip.AddrPort{p.Addr()}
+		if p.Both {
+			stands = append(stands, netip.AddrPortFrom(netip.IPv4Unspecified(), p.Addr().Port()))
+		}
+		var whose []string
+		for _, l := range listeners {
+			for _, a := range l.Addrs {
+				if slices.Contains(stands, a) {
+					whose = append(whose, l.Name)
+					at[socketKey{l.Name, a}] = true
+					s.bound[socketKey{l.Name, p.Addr()}] = p.Listener
+				}
+			}
+		}
+		switch whose = slices.Compact(whose); {
+		case len(whose) == 0:
+			errs = append(errs, noListener(listeners, p))
+		case len(whose) > 1:
+			errs = append(errs, problem.At(problem.Pos{}, fmt.Sprintf("systemd passes the socket %s (%q) of both families, and IPv4 and IPv6 are of two listeners: %s", p.Addr(), p.Name, strings.Join(whose, ", ")),
+				"write BindIPv6Only=ipv6-only in the socket unit, and a ListenStream= for each"))
+		}
+	}
+	return func(l Listener, a netip.AddrPort) bool { return named[l.Name] || at[socketKey{l.Name, a}] }, errs
+}
+
+// noListener refuses a socket that the manager holds and nobody serves: its
+// clients would wait for ever.
+func noListener(listeners []Listener, p systemd.Socket) error {
+	var names []string
+	var where problem.Pos
+	for _, l := range listeners {
+		names = append(names, l.Name)
+		where = l.At
+	}
+	return problem.At(problem.Pos{File: where.File}, fmt.Sprintf("systemd passes the socket %s (%q), and no listener has that address or name", p.Addr(), p.Name),
+		"give a listener that address and port, or write FileDescriptorName= with a listener's name in the socket unit (there are "+strings.Join(names, ", ")+"), or take the socket out of it")
 }
 
 func listen(l Listener, a netip.AddrPort) (*net.TCPListener, error) {
@@ -96,7 +162,7 @@ func notBound(l Listener, a netip.AddrPort, err error) error {
 	return problem.At(l.At, what, "name an address of this machine")
 }
 
-func (s *sockets) addrs(name string) []string {
+func (s *Sockets) addrs(name string) []string {
 	var list []string
 	for key, l := range s.bound {
 		if key.name == name {
@@ -107,9 +173,9 @@ func (s *sockets) addrs(name string) []string {
 	return list
 }
 
-func (s *sockets) close() error { return s.closeExcept(nil) }
+func (s *Sockets) close() error { return s.closeExcept(nil) }
 
-func (s *sockets) closeExcept(kept *sockets) error {
+func (s *Sockets) closeExcept(kept *Sockets) error {
 	var errs []error
 	for key, l := range s.bound {
 		if kept == nil || kept.bound[key] != l {
@@ -162,7 +228,7 @@ func (r *Relay) serve(g *generation) {
 			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
-		for key, bound := range r.sockets.bound {
+		for key, bound := range r.sockets.Load().bound {
 			if key.name != l.Name {
 				continue
 			}

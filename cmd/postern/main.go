@@ -1,11 +1,12 @@
+// Landlock's limits for TCP do not see Multipath TCP, which Go uses for what
+// listens where it is not told otherwise.
+//
+//go:debug multipathtcp=0
+
 // Command postern is a mail relay that cannot become an open one, finds and
 // proves those that are, and shows them. Each command has a file of its own; the work is done by
 // the packages that it composes.
 package main
-
-// Landlock's limits for TCP do not see Multipath TCP, which Go uses for what
-// listens where it is not told otherwise.
-//go:debug multipathtcp=0
 
 import (
 	"context"

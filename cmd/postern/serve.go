@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/problem"
 	"postern/internal/state"
+	"postern/internal/systemd"
 	"postern/mail"
 	"postern/serve"
 )
@@ -80,6 +83,8 @@ func (p *place) folder() (string, error) {
 
 func serveCommand() *cobra.Command {
 	var p place
+	var in shutIn
+	var f catchFlags
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "run the relay that cannot become an open relay",
@@ -90,27 +95,65 @@ refused, with the line that does it.
 
 Without a configuration it listens on loopback only, holds what it takes, and
 makes one user whose password it shows once. SIGHUP and postern reload read the
-configuration anew.`,
+configuration anew. SIGTERM lets messages that are under way come to their end
+within 30 seconds; a second one ends at once.
+
+Once set up, the relay shuts itself in (Landlock, seccomp) and is no longer
+root; docs/running.md says how, and how systemd starts it.
+
+With --catch it is a mail catcher for developers instead: on loopback only, it
+takes everything, delivers nothing, and shows it on a page and to tests.`,
 		Example: `  # at once, on loopback
   postern serve
 
   # with a configuration that postern init wrote
-  postern serve --config postern.hcl`,
+  postern serve --config postern.hcl
+
+  # to see what a program of yours sends
+  postern serve --catch`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runServe(c, p) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.alone(c); err != nil {
+				return err
+			}
+			if f.on {
+				return runCatch(c.Context(), c.OutOrStdout(), f)
+			}
+			return runServe(c, p, in)
+		},
 	}
 	p.add(c)
+	in.add(c)
+	f.add(c)
 	return c
 }
 
-func runServe(c *cobra.Command, p place) error {
+func runServe(c *cobra.Command, p place, in shutIn) error {
+	defer atOnce(c.ErrOrStderr())()
 	settings, err := p.settings()
 	if err != nil {
 		return badConfig(c.ErrOrStderr(), err)
 	}
 	path, err := p.folder()
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
 	if err != nil {
 		return &exit{code: exitIO, err: err}
+	}
+	log := logger(c.ErrOrStderr(), settings.Log)
+	mind := &minder{log: log}
+	mind.manager, err = systemd.Manager()
+	mind.note(err)
+	defer func() { complain(mind.manager.Close()) }()
+	passed, err := systemd.Sockets()
+	if err != nil {
+		return &exit{code: exitConfig, err: err}
+	}
+	_, missing := os.Stat(path)
+	sockets, err := in.become(settings, path, passed)
+	if err != nil {
+		return startError(c.ErrOrStderr(), err)
 	}
 	folder, err := state.Open(path)
 	if err != nil {
@@ -118,19 +161,39 @@ func runServe(c *cobra.Command, p place) error {
 	}
 	defer func() { complain(folder.Close()) }()
 	began := time.Now()
-	relay, err := serve.New(c.Context(), serve.Options{State: folder, Load: p.settings, Log: logger(c.ErrOrStderr(), settings.Log)})
+	relay, err := serve.New(c.Context(), serve.Options{State: folder, Log: log, Sockets: sockets, Phase: mind.phase, Load: func() (serve.Settings, error) {
+		s, err := p.settings()
+		if err == nil {
+			err = in.fits(s, path)
+		}
+		return s, err
+	}})
+	if err != nil && c.Context().Err() != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "postern: told to stop before anything was served")
+		return nil
+	}
 	if err != nil {
 		return startError(c.ErrOrStderr(), err)
 	}
-	printReady(c.OutOrStdout(), relay.Status(), folder.New, time.Since(began))
-	ctx, cancel := context.WithCancel(c.Context())
+	mind.relay = relay
+	walls, err := in.enter(settings, path, log)
+	if err != nil {
+		return &exit{code: exitService, err: err}
+	}
+	printReady(c.OutOrStdout(), relay.Status(), missing != nil, walls, time.Since(began))
+	return serveUntil(c.Context(), relay, mind)
+}
+
+// serveUntil serves until ctx ends, reloads at SIGHUP, and keeps the service
+// manager informed.
+func serveUntil(ctx context.Context, relay *serve.Relay, mind *minder) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		for {
 			select {
 			case <-hup:
@@ -139,14 +202,45 @@ func runServe(c *cobra.Command, p place) error {
 				return
 			}
 		}
-	}()
-	err = relay.Run(ctx)
+	})
+	beside.Go(func() { mind.run(ctx) })
+	err := relay.Run(ctx)
 	cancel()
-	<-done
+	beside.Wait()
 	if err != nil {
 		return &exit{code: exitIO, err: err}
 	}
 	return nil
+}
+
+// atOnce ends the program at the second signal to end. What was answered 250
+// is on disk by then; what was not is sent again by its client.
+func atOnce(w io.Writer) (stop func()) {
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case s := <-c:
+				if n > 0 {
+					fmt.Fprintln(w, "postern: ended at once by a second signal; what was answered 250 is on disk")
+					os.Exit(signalled(s))
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { signal.Stop(c); close(done) }
+}
+
+// signalled is the exit code of who was ended by a signal.
+func signalled(s os.Signal) int {
+	if n, ok := s.(syscall.Signal); ok {
+		return 128 + int(n)
+	}
+	return exitSoftware
 }
 
 // logger writes lines of the mail log; hostile text is quoted by the handler.
@@ -203,7 +297,7 @@ func stateError(err error) error {
 }
 
 // printReady says what runs and what to do first.
-func printReady(w io.Writer, s serve.Status, fresh bool, took time.Duration) {
+func printReady(w io.Writer, s serve.Status, fresh bool, walls string, took time.Duration) {
 	is := "found"
 	if fresh {
 		is = "new"
@@ -224,6 +318,7 @@ func printReady(w io.Writer, s serve.Status, fresh bool, took time.Duration) {
 	fmt.Fprintf(w, "\nproof        %s\n", strings.ReplaceAll(s.Proof, "; ", "\n             "))
 	a := s.Audited
 	fmt.Fprintf(w, "self-audit   closed   %d forms x %d addresses x %d listeners, %.1f s\n", a.Forms, a.Addresses, a.Listeners, a.Took.Seconds())
+	fmt.Fprintf(w, "sandbox      %s\n", walls)
 	fmt.Fprintf(w, "wall         closed for %s, strangers turned away %d, relayed for strangers %d\n", plural(s.Wall.Days, "day"), s.Wall.Turned, s.Wall.Relayed)
 	if s.File != "" { // without a file nobody wrote what there is to warn of
 		for _, p := range s.Warnings {

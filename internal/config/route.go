@@ -98,6 +98,7 @@ func (r *reader) beside(v value) string {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(r.path), path)
 	}
+	r.settings.Files = append(r.settings.Files, path)
 	f, err := os.Open(path)
 	if err != nil {
 		r.stop(v.at, fmt.Sprintf("%s: %v", v.text, err), "name a file that this user can read; it is looked for beside the configuration")

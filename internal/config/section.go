@@ -233,6 +233,7 @@ func (r *reader) lines(e *hclsyntax.FunctionCallExpr) []value {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(r.path), path)
 	}
+	r.settings.Files = append(r.settings.Files, path)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		r.stop(at, fmt.Sprintf("file %s: %v", name.text, err), "name a file that this user can read; it is looked for beside the configuration")

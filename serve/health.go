@@ -1,0 +1,58 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"postern/internal/queue"
+)
+
+// A Phase of a relay's life, for whoever started it.
+type Phase uint8
+
+// The phases.
+const (
+	Serving   Phase = iota // proved, audited, and clients are served
+	Reloading              // the configuration is being read; clients are served all the while
+	Stopping               // sessions come to their end
+)
+
+func (r *Relay) tell(p Phase) {
+	if r.o.Phase != nil {
+		r.o.Phase(p)
+	}
+}
+
+// Healthy comes back, with nil, as long as the relay works: the queue knows
+// whether there is room, and the control socket answers. It may hang when the
+// relay does. A full disk is no reason to be started anew.
+func (r *Relay) Healthy(ctx context.Context) error {
+	_ = r.queue.Room(0) // what it says is the clients' affair: 452
+	if _, err := r.queue.Stats(ctx); err != nil {
+		return fmt.Errorf("the queue does not answer: %w", err)
+	}
+	if err := r.self.Get(ctx, "/status", &Status{}); err != nil {
+		return fmt.Errorf("the control socket does not answer: %w", err)
+	}
+	return nil
+}
+
+// Summary says in a line how the relay is.
+func (r *Relay) Summary(ctx context.Context) string {
+	g := r.current.Load()
+	text := fmt.Sprintf("closed; %d listeners", len(g.settings.Listeners))
+	stats, err := r.queue.Stats(ctx)
+	if err != nil {
+		return text + "; the queue does not answer"
+	}
+	waiting := 0
+	for _, s := range queue.States() {
+		waiting += stats.Messages[s]
+	}
+	text += fmt.Sprintf("; %d messages wait", waiting)
+	if a := g.audited.Load(); a != nil {
+		text += "; audited " + a.At.UTC().Format(time.RFC3339)
+	}
+	return text
+}
