@@ -68,7 +68,7 @@ func TestTraceView(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := must(h.Trace(t.Context(), ids[0]))
+	got := must(h.Traces(t.Context(), url.Values{"id": {ids[0]}})).Messages[0]
 	var again *state.HeldError
 	if _, _, err := OpenTraces(dir); !errors.As(err, &again) {
 		t.Errorf("opened twice: %v", err)
@@ -147,9 +147,9 @@ func TestTraceStates(t *testing.T) {
 			t.Errorf("%v: %v, want %q", search, err, text)
 		}
 	}
-	for id, text := range map[string]string{"../../etc/passwd": "not the id of a message", queue.NewID(): "is known: it never was, or it left"} {
-		if _, err := h.Trace(t.Context(), id); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("%s: %v, want %q", id, err, text)
+	for _, id := range []string{"../../etc/passwd", queue.NewID()} {
+		if page, err := h.Traces(t.Context(), url.Values{"id": {id}}); err != nil || len(page.Messages) != 0 {
+			t.Errorf("%s: %+v, %v", id, page, err)
 		}
 	}
 	if _, _, err := OpenTraces(t.TempDir()); !errors.Is(err, ErrNotRunning) {
@@ -172,27 +172,34 @@ func TestTraceOfARelay(t *testing.T) {
 	if len(page.Messages) != 1 || page.Messages[0].From != "<a@far.example>" || page.Messages[0].Helo != "client.example" {
 		t.Fatalf("found %+v", page)
 	}
-	if got := must(control.Trace(t.Context(), page.Messages[0].ID)); got.ID != page.Messages[0].ID || got.To[0].Reason != "inbound" {
+	id := page.Messages[0].ID
+	trace := func(id string) (got Trace, err error) {
+		err = control.Get(t.Context(), "/trace/"+id, &got)
+		return got, err
+	}
+	if got := must(trace(id)); got.ID != id || got.To[0].Reason != "inbound" {
 		t.Errorf("the trace is %+v", got)
 	}
-	if _, err := control.Trace(t.Context(), queue.NewID()); err == nil || !strings.Contains(err.Error(), "is known") {
-		t.Errorf("of no message: %v", err)
+	for id, text := range map[string]string{"etc": "not the id of a message", queue.NewID(): "is known: it never was, or it left"} {
+		if _, err := trace(id); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v, want %q", id, err, text)
+		}
 	}
 	// It forgets what is old, and only that.
 	old := queuetest.NewLetter(time.Now(), "<old@ours.example>", "<b@far.example>")
 	old.ID = queue.FirstID(time.Now().Add(-31 * 24 * time.Hour))[:10] + old.ID[10:]
 	must(r.queue.Put(t.Context(), old, strings.NewReader("")))
 	must(r.queue.Delete(t.Context(), old.ID))
-	if _, err := control.Trace(t.Context(), old.ID); err != nil {
+	if _, err := trace(old.ID); err != nil {
 		t.Error(err)
 	}
 	if err := r.forget(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := control.Trace(t.Context(), old.ID); err == nil {
+	if _, err := trace(old.ID); err == nil {
 		t.Error("what is 31 days old is remembered")
 	}
-	if _, err := control.Trace(t.Context(), page.Messages[0].ID); err != nil {
+	if _, err := trace(id); err != nil {
 		t.Error(err)
 	}
 }

@@ -164,6 +164,16 @@ type past interface {
 
 // traces answers a search. Times are written by RFC 3339.
 func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
+	if id := v.Get("id"); id != "" {
+		l, err := h.Life(ctx, id)
+		switch {
+		case errors.Is(err, queue.ErrNoSuchID):
+			return TracePage{Messages: []Trace{}}, nil
+		case err != nil:
+			return TracePage{}, err
+		}
+		return TracePage{Messages: []Trace{traceOf(&l)}}, nil
+	}
 	s := queue.Search{From: v.Get("from"), To: v.Get("to"), Address: v.Get("address"), Name: v.Get("name"), Identity: v.Get("identity")}
 	for name, at := range map[string]*time.Time{"since": &s.Since, "until": &s.Until} {
 		if text := v.Get(name); text != "" {
@@ -197,16 +207,10 @@ func trace(ctx context.Context, h past, id string) (Trace, error) {
 }
 
 // A Tracer finds the lives of messages. The words of a search are those of
-// GET /trace: from, to, address, name, identity, since, until, after, max.
+// GET /trace: id alone, or from, to, address, name, identity, since, until,
+// after, max.
 type Tracer interface {
-	Trace(ctx context.Context, id string) (Trace, error)
 	Traces(ctx context.Context, search url.Values) (TracePage, error)
-}
-
-// Trace asks the relay for the life of one message.
-func (c *Control) Trace(ctx context.Context, id string) (t Trace, err error) {
-	err = c.Get(ctx, "/trace/"+url.PathEscape(id), &t)
-	return t, err
 }
 
 // Traces asks the relay for lives.
@@ -235,8 +239,6 @@ func OpenTraces(dir string) (t Tracer, done func() error, err error) {
 }
 
 type left struct{ past }
-
-func (l left) Trace(ctx context.Context, id string) (Trace, error) { return trace(ctx, l.past, id) }
 
 func (l left) Traces(ctx context.Context, search url.Values) (TracePage, error) {
 	return traces(ctx, l.past, search)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -131,15 +133,22 @@ func (l *live) clear() {
 	}
 }
 
-// printable makes control characters of a server's text visible.
+// printable makes visible what in a server's text would do something to a
+// terminal: control characters, and those that turn the writing round.
 func printable(s string) string {
 	var b strings.Builder
-	for _, r := range s {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, "\\x%02x", s[i])
+		case r < 0xa0 && !unicode.IsPrint(r):
 			fmt.Fprintf(&b, "\\x%02x", r)
-			continue
+		case !unicode.IsPrint(r):
+			fmt.Fprintf(&b, "\\u{%x}", r)
+		default:
+			b.WriteRune(r)
 		}
-		b.WriteRune(r)
 	}
 	return b.String()
 }

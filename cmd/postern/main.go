@@ -90,6 +90,7 @@ anybody's mail; and it finds and proves those that are.
   postern init          write a first configuration
   postern explain       why a session is let in or not, and by which line
   postern queue list    what waits
+  postern trace ID      what became of a message
   postern check HOST    test a mail server of yours; prove an open one
   postern lab           every kind of open relay and decoy, on loopback
   postern doctor        what to mend on this machine, or in a Postfix
@@ -100,7 +101,7 @@ Each command has --help with examples. More: README.md and docs/.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(serveCommand(), checkCommand(), labCommand(), collectCommand(),
-		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand())
+		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), traceCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand())
 	return root
 }
 

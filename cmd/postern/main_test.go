@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"postern/mail"
 	"postern/serve"
+	"postern/smtp"
 )
 
 // The scripts of testdata/script are the manual, run: every command that the
@@ -34,9 +39,39 @@ func awaitRelay(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// send hands a relay one message: send STATE LISTENER FROM TO HEADER...
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 {
+		ts.Fatalf("usage: send STATE LISTENER FROM TO HEADER...")
+	}
+	var s serve.Status
+	ts.Check(serve.Dial(ts.MkAbs(args[0])).Get(context.Background(), "/status", &s))
+	at := slices.IndexFunc(s.Listeners, func(l serve.ListenerStatus) bool { return l.Name == args[1] })
+	if at < 0 {
+		ts.Fatalf("no listener %s in %+v", args[1], s.Listeners)
+	}
+	conn, err := net.Dial("tcp", s.Listeners[at].Addrs[0])
+	ts.Check(err)
+	defer conn.Close()
+	c, err := smtp.NewClient(context.Background(), conn, smtp.ClientOptions{})
+	ts.Check(err)
+	ts.Check(c.Hello(context.Background(), "client.example"))
+	from, err := mail.ParseReversePath(args[2])
+	ts.Check(err)
+	to, err := mail.ParseForwardPath(args[3])
+	ts.Check(err)
+	text := strings.Join(append(args[4:], "", "text", ""), "\r\n")
+	_, reply, err := c.Send(context.Background(), mail.Envelope{From: from, To: []mail.Recipient{{Path: to}}}, strings.NewReader(text))
+	ts.Check(err)
+	if !reply.Positive() {
+		ts.Fatalf("%s to %s: %s", from, to, reply)
+	}
+	ts.Check(c.Quit(context.Background()))
+}
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "send": send},
 	})
 }
