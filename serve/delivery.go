@@ -12,6 +12,7 @@ import (
 
 	"postern/internal/attr"
 	"postern/internal/deliver"
+	"postern/internal/maildir"
 	"postern/internal/problem"
 	"postern/internal/queue"
 	"postern/internal/resolve"
@@ -52,7 +53,11 @@ func hopWay(name string, h NextHop) (deliver.Route, error) {
 	case h.Hold:
 		way.Kind, way.Why = deliver.ToNobody, "its domain does not say yet where its mailboxes are"
 	case h.Maildir != "":
-		way.Kind, way.Folder = deliver.ToMaildir, h.Maildir
+		folder, err := maildir.ParseTemplate(h.Maildir)
+		if err != nil {
+			return way, problem.At(h.At, err.Error(), `write maildir:/var/mail/{domain}/{local}`)
+		}
+		way.Kind, way.Folder, way.Separator = deliver.ToMaildir, folder, h.Separator
 	case h.Network == "unix":
 		way.Hosts = []deliver.Host{{Network: "unix", Name: h.Address}}
 	default:

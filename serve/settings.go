@@ -53,13 +53,14 @@ type Certificate struct {
 
 // A NextHop is where a domain's mailboxes are: LMTP (RFC 2033) or SMTP.
 type NextHop struct {
-	LMTP    bool
-	Network string   // tcp, unix
-	Address string   // host:port, or a path
-	Hold    bool     // nowhere yet: mail waits in the queue
-	Maildir string   // a folder
-	Ask     *NextHop // who is asked whether a mailbox exists; nil: the next hop itself
-	At      problem.Pos
+	LMTP      bool
+	Network   string   // tcp, unix
+	Address   string   // host:port, or a path
+	Hold      bool     // nowhere yet: mail waits in the queue
+	Maildir   string   // a folder, with {local} and {domain} in it
+	Separator string   // of details in local parts, which share the folder; "": none
+	Ask       *NextHop // who is asked whether a mailbox exists; nil: the next hop itself
+	At        problem.Pos
 }
 
 // A Route says how mail for a domain and those below it leaves; "default" is

@@ -22,7 +22,7 @@ var domainBlock = block{
 	name: "domain", label: "example.org", many: true, says: "a domain of ours: mail for its mailboxes comes in from anybody",
 	words: []word{
 		{"recipients", "list", "the next hop is asked", `the mailboxes that exist, or file("recipients")`},
-		{"deliver", "text", "", "where its mailboxes are: lmtp:unix:/path, lmtp:host:port, smtp:host:port, maildir:/path or hold"},
+		{"deliver", "text", "", "where its mailboxes are: lmtp:unix:/path, lmtp:host:port, smtp:host:port, maildir:/path/{local} or hold"},
 		{"ask", "text", "deliver", "the server that is asked whether a mailbox exists, where there is no list: lmtp:... or smtp:..."},
 		{"catch_all", "text", "", "a mailbox of ours that takes what does not exist"},
 		{"subaddress", "text", "", `the separator of details: "+" lets anna+x reach anna`},
@@ -99,6 +99,7 @@ func (r *reader) hops(s section, d *policy.Domain) {
 		}
 		d.Asked = true
 	}
+	hop.Separator = d.Subaddress
 	r.settings.Hops[d.Name.ASCII()] = hop
 }
 

@@ -303,7 +303,7 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		l.close()
 		return nil, &trouble{reply: final, via: via, health: busy}
 	}
-	if final.Code == 421 || tooFast(final) {
+	if final.Code == 421 || tooFast(final) || slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return r.Reply.Code == 421 }) {
 		j.slow = final.String()
 	}
 	j.final = l.way.LMTP
@@ -331,7 +331,7 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		}
 	}
 	if err == nil {
-		if l.used++; final.Code == 421 {
+		if l.used++; j.slow != "" {
 			l.close()
 		} else if len(left) == 0 {
 			j.d.pool.put(l)

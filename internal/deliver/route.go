@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"postern/internal/maildir"
 	"postern/internal/problem"
 	"postern/mail"
 )
@@ -64,19 +65,20 @@ func (Secret) GoString() string { return "(hidden)" }
 
 // A Route is one way out.
 type Route struct {
-	Name   string // the domain, or "default"
-	Kind   Kind
-	Hosts  []Host // of ToSmarthost and ToHop; of several, any
-	LMTP   bool   // of ToHop: RFC 2033
-	Folder string // of ToMaildir
-	User   string // of ToSmarthost: who logs in; "": nobody
-	Pass   Secret
-	TLS    TLSPolicy
-	Source []netip.Addr // where connections come from; none: as the machine likes
-	Helo   string       // our name in EHLO; "": the host's
-	Most   int          // connections at once for each destination; 0: the default
-	Why    string       // of ToNobody, for the operator
-	At     problem.Pos  // the line that says so; zero: nobody said otherwise
+	Name      string // the domain, or "default"
+	Kind      Kind
+	Hosts     []Host           // of ToSmarthost and ToHop; of several, any
+	LMTP      bool             // of ToHop: RFC 2033
+	Folder    maildir.Template // of ToMaildir
+	Separator string           // of ToMaildir: what follows it in a local part names no folder of its own; "": nothing does
+	User      string           // of ToSmarthost: who logs in; "": nobody
+	Pass      Secret
+	TLS       TLSPolicy
+	Source    []netip.Addr // where connections come from; none: as the machine likes
+	Helo      string       // our name in EHLO; "": the host's
+	Most      int          // connections at once for each destination; 0: the default
+	Why       string       // of ToNobody, for the operator
+	At        problem.Pos  // the line that says so; zero: nobody said otherwise
 }
 
 // A Host is where a route leads: a name or address and a port, or the path of
