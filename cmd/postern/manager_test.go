@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/systemd"
 )
@@ -23,9 +24,13 @@ func listenAsManager(t *testing.T) (path string, heard func() string) {
 	return path, func() string {
 		t.Helper()
 		b := make([]byte, 4096)
-		n, err := l.Read(b)
+		err := l.SetReadDeadline(time.Now().Add(time.Minute)) // so that what the relay printed is shown
+		n := 0
+		if err == nil {
+			n, err = l.Read(b)
+		}
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("the manager is told nothing any more: %v", err)
 		}
 		return string(b[:n])
 	}

@@ -61,7 +61,7 @@ func launch(t *testing.T, dir string, sockets []*os.File, args ...string) *proce
 	p.heard = heard
 	all := append([]string{"-c", `LISTEN_PID=$$ exec postern serve --config "$0" --state "$@"`, filepath.Join(dir, "postern.hcl"), filepath.Join(dir, "state")}, args...)
 	p.cmd = exec.Command("/bin/sh", all...)
-	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
+	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify, "WATCHDOG_USEC=1000000")
 	if len(sockets) > 0 {
 		p.cmd.Env = append(p.cmd.Env, fmt.Sprintf("LISTEN_FDS=%d", len(sockets)), "LISTEN_FDNAMES=mx")
 	}
@@ -209,7 +209,7 @@ func listening(t *testing.T) (*os.File, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	file, err := l.File()
 	if err != nil {
 		t.Fatal(err)
@@ -291,6 +291,15 @@ func TestPassedSocketOfNoListener(t *testing.T) {
 func TestReloadWithinTheSandbox(t *testing.T) {
 	dir := configured(t, runningConfig)
 	p := start(t, dir, nil)
+	fed := make(chan struct{})
+	go func() { // the manager reads on, as systemd does
+		defer close(fed)
+		for told, after := "", 0; after < 2; told = p.heard() {
+			if told == "WATCHDOG=1\n" {
+				after++
+			}
+		}
+	}()
 	if !strings.Contains(p.printed(), "landlock v") {
 		t.Skipf("this kernel has no Landlock:\n%s", p.printed())
 	}
@@ -324,6 +333,7 @@ func TestReloadWithinTheSandbox(t *testing.T) {
 		{"a port", strings.Replace(runningConfig, "port      = 0", "port      = 2", 1), "listen on TCP port 2"},
 		{"a next hop", strings.Replace(runningConfig, `"hold"`, `"lmtp:127.0.0.1:2424"`, 1), "connect to TCP port 2424"},
 		{"a folder", strings.Replace(runningConfig, `"hold"`, `"maildir:/srv/mail"`, 1), "write /srv/mail"},
+		{"folders of users", strings.Replace(runningConfig, `"hold"`, `"maildir:/srv/mail/{domain}/{local}"`, 1), "write /srv/mail"},
 	} {
 		change(c.text)
 		out, err := postern("reload")
@@ -331,6 +341,7 @@ func TestReloadWithinTheSandbox(t *testing.T) {
 			t.Errorf("%s: %v\n%s\nwant %q", c.name, err, out, c.want)
 		}
 	}
+	<-fed         // it reaches its own control socket
 	c := p.dial() // all of that changed nothing
 	c.hears("220")
 	c.sends()
@@ -374,10 +385,10 @@ func TestGoesOnAsAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = filepath.WalkDir(filepath.Join(dir, "state"), func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return nil // compacted away since
+		if d == nil {
+			return err
 		}
-		if info, err := d.Info(); err == nil {
+		if info, err := d.Info(); err == nil { // else it was compacted away since
 			if s, ok := info.Sys().(*syscall.Stat_t); ok && (int(s.Uid) != uid || info.Mode().Perm()&0o077 != 0 && !info.IsDir()) {
 				t.Errorf("%s is %v of %d", path, info.Mode(), s.Uid)
 			}

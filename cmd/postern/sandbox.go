@@ -197,7 +197,13 @@ func roomOf(s serve.Settings, dir string) (sandbox.Profile, error) {
 func hopPaths(h serve.NextHop, p *sandbox.Profile) (hosts []string) {
 	switch {
 	case h.Maildir != "":
-		p.Write = append(p.Write, h.Maildir)
+		// The folder that must be there; what is below it is made.
+		base, _, each := strings.Cut(h.Maildir, "{")
+		if base = filepath.Dir(base + "x"); !each {
+			base = h.Maildir
+			p.Read = append(p.Read, filepath.Dir(base))
+		}
+		p.Write = append(p.Write, base)
 	case h.Network == "unix":
 		p.Sockets = append(p.Sockets, filepath.Dir(h.Address))
 	case h.Network == "tcp":

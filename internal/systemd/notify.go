@@ -77,6 +77,10 @@ func (n *Notifier) Close() error {
 	return n.conn.Close()
 }
 
+// patience is how long a manager that does not read holds us up: its queue
+// takes a few words, and then a write waits.
+const patience = time.Second
+
 // statusLine keeps a status in its line: another one would be another word.
 func statusLine(s string) string {
 	return "STATUS=" + strings.Map(func(r rune) rune {
@@ -91,7 +95,10 @@ func (n *Notifier) tell(lines ...string) error {
 	if n.conn == nil {
 		return nil
 	}
-	_, err := n.conn.Write([]byte(strings.Join(lines, "\n") + "\n"))
+	err := n.conn.SetWriteDeadline(time.Now().Add(patience))
+	if err == nil {
+		_, err = n.conn.Write([]byte(strings.Join(lines, "\n") + "\n"))
+	}
 	if err != nil {
 		return fmt.Errorf("tell the service manager %s: %w", lines[0], err)
 	}

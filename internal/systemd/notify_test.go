@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -69,6 +70,25 @@ func TestNotify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A manager that does not read does not hold up the service for ever.
+func TestManagerThatDoesNotRead(t *testing.T) {
+	manager(t, t.TempDir()+"/notify")
+	n, err := Manager()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	for range 10000 { // more than its queue holds, whatever that is
+		if err := n.Alive(); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Alive = %v", err)
+			}
+			return
+		}
+	}
+	t.Error("the queue has no end")
 }
 
 func TestNobodyIsTold(t *testing.T) {
