@@ -82,6 +82,9 @@ func (g *generation) server(l Listener, s *guard.SMTP) *smtp.Server {
 		if server.Limits.Recipients == 0 {
 			server.Limits.Recipients = 1000
 		}
+		if server.Limits.Messages == 0 {
+			server.Limits.Messages = -1 // those whom we know have a budget
+		}
 	}
 	return server
 }

@@ -131,6 +131,13 @@ rm -rf var/run var/lock
 ln -s ../run var/run
 mkdir -p run/lock && ln -s ../run/lock var/lock
 cp -a '@DIR@'/files/. .
+i=0
+while read -r folder; do
+	i=$((i+1))
+	mkdir -p ".$folder"
+	cp -a ".$folder" '@DIR@'/disk$i
+	mount --bind '@DIR@'/disk$i ".$folder"
+done <'@DIR@'/disks
 chmod 755 .
 chown 1000:1000 home/anna
 echo mx.victim.example >/proc/sys/kernel/hostname
@@ -161,12 +168,8 @@ func (t *Target) share(ctx context.Context, tb testing.TB, dir string, s setup) 
 		}
 	}
 	start := s.start + "\nexec cat\n"
-	for i, folder := range s.disk {
-		name := fmt.Sprintf("disk%d", i)
-		if err := os.MkdirAll(filepath.Join(dir, "shared", name), 0o777); err != nil {
-			return err
-		}
-		start = fmt.Sprintf("mkdir -p %s\ncp -a %s/. /run/peers/%s\nmount --bind /run/peers/%s %s\n", folder, folder, name, name, folder) + start
+	if err := writeFile(filepath.Join(dir, "disks"), strings.Join(append(s.disk, ""), "\n")); err != nil {
+		return err
 	}
 	if err := writeFile(filepath.Join(dir, "shared", "start"), start); err != nil {
 		return err
