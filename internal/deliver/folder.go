@@ -21,7 +21,7 @@ func (j *job) store(ctx context.Context, way Route) {
 		j.open = nil
 		return
 	}
-	defer folders.Close()
+	defer func() { _ = folders.Close() }() // what is stored is stored
 	for _, w := range j.open {
 		j.storeFor(ctx, folders, w)
 	}
