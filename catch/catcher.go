@@ -121,7 +121,7 @@ func (c *Catcher) Run(ctx context.Context) error {
 		g.Go(func() { cancel(server.Run(ctx, l)) })
 	}
 	page := &http.Server{
-		Handler: c.handler(ctx), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * mostWait, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: c.handler(ctx), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * mostWait, WriteTimeout: 2 * mostWait, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	g.Go(func() {
 		if err := page.Serve(c.page); !errors.Is(err, http.ErrServerClosed) {

@@ -215,7 +215,7 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 // received is the trace field (RFC 5321 section 4.4), with the address that
 // the server believes the client to have.
 func (v *session) received() string {
-	return fmt.Sprintf("Received: from %s (%s)\r\n\tby %s (Postern lab) with ESMTP;\r\n\t%s\r\n",
+	return fmt.Sprintf("Received: from %s (%s)\r\n\tby %s (Postern, open to all) with ESMTP;\r\n\t%s\r\n",
 		v.peer.Helo, mail.LiteralDomain(v.client.Addr), v.server.Name, time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 }
 

@@ -150,7 +150,7 @@ func TestPhasesAndHealth(t *testing.T) {
 	if err := r.Healthy(t.Context()); err != nil {
 		t.Errorf("Healthy = %v", err)
 	}
-	if got := r.Summary(t.Context()); !strings.HasPrefix(got, "closed; 1 listeners; 0 messages wait; audited 2") {
+	if got := r.Summary(t.Context()); !strings.HasPrefix(got, "closed; 1 listener; 0 messages wait; audited 2") {
 		t.Errorf("Summary = %q", got)
 	}
 	if err := r.Reload(t.Context()); err != nil {

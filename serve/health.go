@@ -41,7 +41,7 @@ func (r *Relay) Healthy(ctx context.Context) error {
 // Summary says in a line how the relay is.
 func (r *Relay) Summary(ctx context.Context) string {
 	g := r.current.Load()
-	text := fmt.Sprintf("closed; %d listeners", len(g.settings.Listeners))
+	text := "closed; " + count(len(g.settings.Listeners), "listener", "listeners")
 	stats, err := r.queue.Stats(ctx)
 	if err != nil {
 		return text + "; the queue does not answer"
@@ -50,9 +50,16 @@ func (r *Relay) Summary(ctx context.Context) string {
 	for _, s := range queue.States() {
 		waiting += stats.Messages[s]
 	}
-	text += fmt.Sprintf("; %d messages wait", waiting)
+	text += "; " + count(waiting, "message waits", "messages wait")
 	if a := g.audited.Load(); a != nil {
 		text += "; audited " + a.At.UTC().Format(time.RFC3339)
 	}
 	return text
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -161,5 +162,27 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	}
 	if err != nil && !t.Failed() {
 		t.Skipf("systemd-analyze cannot work here: %v\n%s", err, out)
+	}
+}
+
+// docs/running.md names what serve can be told, and nothing that it cannot.
+func TestRunningPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/running.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := rootCommand().Find([]string{"serve"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"catch", "listen", "page", "keep", "no-sandbox", "user"} {
+		if c.Flags().Lookup(name) == nil || !bytes.Contains(text, []byte("--"+name)) {
+			t.Errorf("--%s: a flag of serve, and in docs/running.md?", name)
+		}
+	}
+	for _, word := range regexp.MustCompile("`--([a-z-]+)").FindAllSubmatch(text, -1) {
+		if c.Flags().Lookup(string(word[1])) == nil {
+			t.Errorf("docs/running.md has --%s, which serve does not", word[1])
+		}
 	}
 }

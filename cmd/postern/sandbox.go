@@ -42,10 +42,10 @@ func (f *shutIn) become(s serve.Settings, dir string, passed []systemd.Socket) (
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := serve.Bind(nil, nil)
-	if len(passed) > 0 || u != nil {
-		sockets, err = serve.Bind(s.Listeners, passed)
+	if len(passed) == 0 && u == nil {
+		return nil, nil //nolint:nilnil // none is bound yet
 	}
+	sockets, err := serve.Bind(s.Listeners, passed)
 	if err != nil || u == nil {
 		return sockets, err
 	}
