@@ -33,6 +33,9 @@ func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) 
 	if n := count(f, "Received"); n >= v.server.Limits.Hops {
 		return nil, "", v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", fmt.Sprintf("Loop: %d hops; check where this address forwards to", n)))
 	}
+	if n := v.seenHere(f); n >= mostVisits {
+		return nil, "", v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", fmt.Sprintf("Loop: seen here %d times; check where this address forwards to", n)))
+	}
 	var mended []field
 	if v.server.Role == policy.MX {
 		mended = v.inbound(f)
@@ -72,6 +75,20 @@ func nameOf(f []field) string {
 		return id + ">"
 	}
 	return ""
+}
+
+// mostVisits is how often a message may come by: a list or an alias brings it
+// back once or twice, what comes more often goes in circles.
+const mostVisits = 4
+
+// seenHere counts the trace fields that we wrote ourselves.
+func (v *session) seenHere(f []field) (n int) {
+	for _, each := range f {
+		if each.is("Received") && strings.Contains(each.body(), "(Postern)") && strings.EqualFold(mail.ParseReceived(each.body()).By, v.server.Name) {
+			n++
+		}
+	}
+	return n
 }
 
 // inbound takes out what only we may write: a verdict in our name (RFC 8601

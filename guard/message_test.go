@@ -69,6 +69,8 @@ func TestMessages(t *testing.T) {
 		{"with a header and no body", "mx", "Subject: s", "250", []string{"Subject: s\r\n\r\n"}, nil},
 		{"with a line in its header that is none", "submission", "Subject: s\nhello there\nFrom: ben@example.org\n\ntext", "250", []string{"From: <anna@example.org>", "Subject: s\r\n\r\nhello there\r\nFrom: ben@example.org\r\n"}, nil},
 		{"in circles", "mx", hops + "\ntext", "554 5.4.6 Loop: 50 hops", nil, nil},
+		{"in circles through us", "mx", strings.Repeat("Received: from c.example\n\tby mx.example.org (Postern)\n\twith ESMTP id X; now\n", 4) + "\ntext", "554 5.4.6 Loop: seen here 4 times", nil, nil},
+		{"by us thrice, as a list may bring it", "mx", strings.Repeat("Received: by mx.example.org (Postern) with ESMTP id X; now\n", 3) + strings.Repeat("Received: by other.example (Postern)\n", 9) + "\ntext", "250", nil, nil},
 		{"in circles almost", "mx", hops[15:] + "\ntext", "250", nil, nil},
 		{"with a long header", "mx", strings.Repeat("X: "+strings.Repeat("y", 900)+"\n", 300) + "\ntext", "550 5.6.0 The header is longer than 262144 octets", nil, nil},
 		{"with many fields", "mx", strings.Repeat("X: y\n", 1001) + "\ntext", "550 5.6.0 The header has more than 1000 fields", nil, nil},
