@@ -129,6 +129,18 @@ func (s *Search) Word() string {
 	return ""
 }
 
+// Parts returns texts of which each is a part of some text of every life that
+// passes, in small letters. It is for who can look for them sooner than read a
+// life.
+func (s *Search) Parts() (list []string) {
+	for _, typed := range []string{s.Name, s.To, s.Address, s.From, s.Identity} {
+		if typed != "" {
+			list = append(list, word(typed))
+		}
+	}
+	return list
+}
+
 // word folds what is compared by sameAddress or without its brackets.
 func word(s string) string {
 	if s != "<>" {

@@ -1,11 +1,14 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	lib "github.com/cockroachdb/pebble/v2"
 
@@ -190,11 +193,12 @@ func (p past) find(ctx context.Context, f *queue.Search, page queue.Page) (list 
 	if err != nil {
 		return nil, "", err
 	}
+	rough := newSieve(f)
 	for (queued.ok || gone.ok) && next == "" {
 		if err := context.Cause(ctx); err != nil {
 			return nil, "", err
 		}
-		l, ok, err := p.newer(queued, gone, f)
+		l, ok, err := p.newer(queued, gone, rough, f)
 		switch {
 		case err != nil:
 			return nil, "", err
@@ -209,15 +213,19 @@ func (p past) find(ctx context.Context, f *queue.Search, page queue.Page) (list 
 }
 
 // newer takes the newer life of two trails; false: it does not pass.
-func (p past) newer(queued, gone *trail, f *queue.Search) (l queue.Life, ok bool, err error) {
+func (p past) newer(queued, gone *trail, rough *sieve, f *queue.Search) (l queue.Life, ok bool, err error) {
 	if !queued.ok || gone.ok && string(gone.key[:]) > string(queued.key[:]) {
-		l, ok, err = gone.at(p)
+		l, ok, err = gone.at(p, rough)
 		gone.step(gone.it.Prev())
 		return l, ok && f.Match(&l.Message), err
 	}
 	v, err := queued.it.ValueAndErr()
 	if err != nil {
 		return queue.Life{}, false, broken(err)
+	}
+	if !rough.passes(v) {
+		queued.step(queued.it.Prev())
+		return queue.Life{}, false, nil
 	}
 	r, bad := parseRecord(v)
 	queued.step(queued.it.Prev())
@@ -226,6 +234,42 @@ func (p past) newer(queued, gone *trail, f *queue.Search) (l queue.Life, ok bool
 	}
 	l, err = p.present(&r)
 	return l, err == nil, err
+}
+
+// A sieve passes what may be a life that is looked for: reading one costs ten
+// times as much as seeing that an address is nowhere in it.
+type sieve struct {
+	parts [][]byte
+	small []byte // the last that was looked at, in small letters
+}
+
+func newSieve(f *queue.Search) *sieve {
+	s := &sieve{}
+	for _, part := range f.Parts() {
+		if strings.IndexFunc(part, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 { // only of ASCII it is known how it is written
+			s.parts = append(s.parts, []byte(part))
+		}
+	}
+	return s
+}
+
+// passes reports whether what is stored has all parts in it somewhere.
+func (s *sieve) passes(v []byte) bool {
+	if len(s.parts) == 0 {
+		return true
+	}
+	s.small = append(s.small[:0], v...)
+	for i, c := range s.small {
+		if 'A' <= c && c <= 'Z' {
+			s.small[i] = c + 'a' - 'A'
+		}
+	}
+	for _, part := range s.parts {
+		if !bytes.Contains(s.small, part) {
+			return false
+		}
+	}
+	return true
 }
 
 // A trail goes backwards in time through keys with ids: those of one prefix,
@@ -308,13 +352,16 @@ func (t *trail) step(ok bool) {
 
 // at returns the life that the trail is at. A word may lead to none that is
 // left.
-func (t *trail) at(p past) (l queue.Life, ok bool, err error) {
+func (t *trail) at(p past, rough *sieve) (l queue.Life, ok bool, err error) {
 	if t.word {
 		return p.left(t.key)
 	}
 	v, err := t.it.ValueAndErr()
 	if err != nil {
 		return queue.Life{}, false, broken(err)
+	}
+	if !rough.passes(v) {
+		return queue.Life{}, false, nil
 	}
 	l, bad := parseLife(v)
 	return l, bad == nil && l.Message.ID == t.key.String(), nil

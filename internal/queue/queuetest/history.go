@@ -207,7 +207,7 @@ func (e Engine) testFind(t *testing.T) {
 	put("first", noon.Add(-40*day), nil, "<a@ours.example>", "<b@far.example>")
 	put("late", noon.Add(-day), func(l *queue.Letter) { l.Origin.At = l.Origin.At.Add(30 * time.Minute) }, "<late@ours.example>", "<b@slow.example>")
 	put("named", noon, func(l *queue.Letter) { l.Name = "<Abc.1@Pc.example>" }, "<A@Ours.example>", "<b@far.example>", "<c@near.example>")
-	put("notice", noon.Add(time.Second), func(l *queue.Letter) { l.Origin.Identity = "" }, "<>", "<sales@ours.example>")
+	put("notice", noon.Add(time.Second), func(l *queue.Letter) { l.Origin.Identity, l.Name = "", "<Ü.1@Pc.example>" }, "<>", "<sales@ours.example>")
 	put("same", noon.Add(time.Second+time.Millisecond), func(l *queue.Letter) { l.Origin.Identity, l.Name = "Ben", "<2@pc.example>" }, "<b@far.example>", "<b@far.example>")
 	put("last", noon.Add(day), func(l *queue.Letter) { l.Name = "<Abc.1@Pc.example>" }, "<z@ours.example>", "<b@far.example>")
 	cases := []struct {
@@ -228,6 +228,7 @@ func (e Engine) testFind(t *testing.T) {
 		{"address of a sender", queue.Search{Address: "late@ours.example"}, "[late]"},
 		{"name", queue.Search{Name: "<abc.1@pc.example>"}, "[last named]"},
 		{"name without brackets", queue.Search{Name: "abc.1@pc.example", From: "z@ours.example"}, "[last]"},
+		{"name that is not ASCII", queue.Search{Name: "ü.1@pc.EXAMPLE"}, "[notice]"},
 		{"a name is no address", queue.Search{Address: "abc.1@pc.example"}, "[]"},
 		{"identity", queue.Search{Identity: "ben"}, "[same]"},
 		{"identity, to", queue.Search{Identity: "Anna", To: "b@far.example"}, "[last named first]"},
