@@ -18,7 +18,7 @@ var routeBlock = block{
 		{"hosts", "list", "", "several smarthosts, any of which may be used"},
 		{"login", "text", "", "a file with user and password on two lines"},
 		{"tls", "none, may, require, verify", "may; verify with a login", "how far the connection is protected"},
-		{"source", "list", "as the machine likes", "the addresses of this machine that connections come from, one of each family"},
+		{"source", "list", "as the machine likes", "the addresses of this machine that connections come from; of several of a family, any"},
 		{"helo", "text", "hostname", "our name in EHLO; it should be that of the source's PTR record"},
 		{"connections", "number", "20", "at once, to one destination"},
 	},

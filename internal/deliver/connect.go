@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -245,10 +246,8 @@ func (d *Deliverer) dial(ctx context.Context, way Route, to netip.AddrPort) (net
 		return nil, err
 	}
 	from := netip.Addr{}
-	for _, a := range way.Source {
-		if a.Is4() == to.Addr().Is4() {
-			from = a
-		}
+	if pool := slices.DeleteFunc(slices.Clone(way.Source), func(a netip.Addr) bool { return a.Is4() != to.Addr().Is4() }); len(pool) > 0 {
+		from = pool[int(chance()*float64(len(pool)))%len(pool)]
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, connectLimit, fmt.Errorf("no answer in %s", connectLimit))
 	defer cancel()
