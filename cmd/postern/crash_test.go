@@ -198,7 +198,12 @@ func newSink(t *testing.T) *sink {
 	done := make(chan error, 1)
 	limits := smtp.Limits{PerClient: -1, PerNetwork: -1, Messages: -1, Drain: time.Second}
 	go func() { done <- (&smtp.Server{Name: "sink.example", Handler: s, Limits: limits}).Run(ctx, l) }()
-	t.Cleanup(func() { cancel(); _ = <-done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 
