@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"postern/serve"
 )
@@ -25,22 +25,17 @@ type process struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	heard func() string
-	mu    sync.Mutex
-	out   bytes.Buffer
+	out   string // a file: what was printed before the manager is told is in it
 	dir   string
 }
 
-// Write takes what the process prints.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
 func (p *process) printed() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
+	p.t.Helper()
+	text, err := os.ReadFile(p.out)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // start runs `postern serve` on a folder, with sockets where there are any,
@@ -65,7 +60,13 @@ func launch(t *testing.T, dir string, sockets []*os.File, args ...string) *proce
 	if len(sockets) > 0 {
 		p.cmd.Env = append(p.cmd.Env, fmt.Sprintf("LISTEN_FDS=%d", len(sockets)), "LISTEN_FDNAMES=mx")
 	}
-	p.cmd.ExtraFiles, p.cmd.Stdout, p.cmd.Stderr = sockets, p, p
+	p.out = filepath.Join(t.TempDir(), "printed")
+	out, err := os.Create(p.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = out.Close() })
+	p.cmd.ExtraFiles, p.cmd.Stdout, p.cmd.Stderr = sockets, out, out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +425,7 @@ func TestGoesOnAsAnotherUser(t *testing.T) {
 
 func TestCatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	out := &process{t: t}
+	var out []string
 	read, write := io.Pipe()
 	ended := make(chan error, 1)
 	keep := filepath.Join(t.TempDir(), "mail")
@@ -437,12 +438,12 @@ func TestCatch(t *testing.T) {
 	until := func(prefix string) string {
 		t.Helper()
 		for lines.Scan() {
-			fmt.Fprintln(out, lines.Text())
+			out = append(out, lines.Text())
 			if strings.HasPrefix(lines.Text(), prefix) {
 				return lines.Text()
 			}
 		}
-		t.Fatalf("no %q in\n%s", prefix, out.printed())
+		t.Fatalf("no %q in\n%s", prefix, strings.Join(out, "\n"))
 		return ""
 	}
 	address := strings.Fields(until("  smtp  "))[1]
@@ -470,5 +471,52 @@ func TestCatch(t *testing.T) {
 	}
 	if names, err := filepath.Glob(keep + "/00000001.*"); err != nil || len(names) != 2 {
 		t.Errorf("kept: %v, %v", names, err)
+	}
+}
+
+// Mail leaves through the walls: into folders, to a unix socket, to a port
+// that the configuration names.
+func TestDeliversWithinTheSandbox(t *testing.T) {
+	mail := t.TempDir()
+	local, err := net.Listen("unix", filepath.Join(t.TempDir(), "lmtp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = local.Close() })
+	remote, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = remote.Close() })
+	text := "hostname = \"mx.example.org\"\nlistener \"mx\" {\n  port = 0\n  addresses = [\"127.0.0.1\"]\n}\n"
+	for name, deliver := range map[string]string{
+		"folder.example": "maildir:" + mail + "/{domain}/{local}", "local.example": "lmtp:unix:" + local.Addr().String(), "remote.example": "lmtp:" + remote.Addr().String(),
+	} {
+		text += fmt.Sprintf("domain %q {\n  recipients = [\"anna\"]\n  deliver = %q\n}\n", name, deliver)
+	}
+	p := start(t, configured(t, text), nil)
+	c := p.dial()
+	c.hears("220")
+	c.say("EHLO client.example", "250")
+	c.say("MAIL FROM:<a@far.example>", "250")
+	for _, name := range []string{"folder.example", "local.example", "remote.example"} {
+		c.say("RCPT TO:<anna@"+name+">", "250")
+	}
+	c.say("DATA", "354")
+	c.say("Subject: out\r\n\r\ntext\r\n.", "250")
+	for _, l := range []net.Listener{local, remote} {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if found, _ := filepath.Glob(mail + "/folder.example/anna/new/*"); len(found) == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nothing came into the folder")
+		}
 	}
 }
