@@ -33,6 +33,15 @@ func (v *session) budget() (hold string, refused mail.Reply) {
 	return "", mail.Reply{}
 }
 
+// withhold asks who watches over all that an identity or trusted client sends.
+func (v *session) withhold(l *policy.Letter) (why string) {
+	who, _, _, _ := v.account()
+	if who == "" || v.server.Hold == nil {
+		return ""
+	}
+	return v.server.Hold(who, l)
+}
+
 // account says whose budget pays, at which rate, and how much one message
 // costs: a login pays for messages, a trusted client for recipients.
 func (v *session) account() (who string, r Rate, n int64, b *Buckets) {

@@ -127,12 +127,14 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	if !r.IsZero() {
 		return r
 	}
+	l := policy.Letter{ID: v.message, From: v.from, Params: v.params, To: v.to, Origin: v.origin(), Name: name, Bulk: v.bulk()}
+	if why := v.withhold(&l); why != "" {
+		hold = why
+	}
 	if lost := v.lost(); lost != "" {
 		hold = lost
 	}
-	l := policy.Letter{
-		ID: v.message, From: v.from, Params: v.params, To: v.to, Hold: hold, Origin: v.origin(), Name: name, Bulk: v.bulk(),
-	}
+	l.Hold = hold
 	size, err := v.server.Intake.Put(ctx, l, m)
 	if err != nil {
 		v.unspend()

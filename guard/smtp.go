@@ -62,6 +62,11 @@ type SMTP struct {
 	Limits    Limits
 	Rate      func(who string) (Rate, bool) // of one user or trusted client; nil: all have that of Limits
 	Watch     func(Event)                   // nil: nobody watches
+
+	// Hold says why a message of an identity or trusted client must wait for the
+	// operator, though policy and limits let it leave; "": it need not. It is
+	// called by any session; nil: nobody asks for that.
+	Hold func(who string, l *policy.Letter) (why string)
 }
 
 // Limits bound what one client can do here, beside those of the engine.

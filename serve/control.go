@@ -74,17 +74,19 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 		defer body.Close()
 		_, _ = io.Copy(w, body) // who asked is gone when it fails
 	})
-	for verb, do := range map[string]func(context.Context, ...string) (int, error){
-		"hold": func(ctx context.Context, ids ...string) (int, error) {
-			return r.queue.Hold(ctx, "held by the operator", ids...)
-		},
-		"release": r.queue.Release, "retry": r.queue.Retry, "delete": r.queue.Delete,
-	} {
+	for verb, do := range r.verbs() {
 		mux.HandleFunc("POST /queue/"+verb, func(w http.ResponseWriter, q *http.Request) {
-			n, err := do(q.Context(), q.URL.Query()["id"]...)
-			answer(w, n, err)
+			if ids := q.URL.Query()["id"]; len(ids) > 0 {
+				n, err := do(q.Context(), ids...)
+				answer(w, Batch{Messages: n}, err)
+				return
+			}
+			b, err := r.batch(q.Context(), q.URL.Query(), do)
+			answer(w, b, err)
 		})
 	}
+	r.handleBackups(mux)
+	r.handleTraffic(mux)
 	// curl --unix-socket STATE/control http://postern/debug/pprof/profile
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -95,21 +97,17 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 func (r *Relay) page(q *http.Request) (QueuePage, error) {
 	v := q.URL.Query()
 	page := QueuePage{Hold: r.current.Load().settings.Hold}
-	var err error
 	if v.Get("messages") == "" {
-		page.Destinations, err = r.queue.Destinations(q.Context())
+		list, err := r.queue.Destinations(q.Context())
+		page.Destinations = list
 		return page, err
 	}
-	f := queue.Filter{From: v.Get("from"), To: v.Get("to"), Destination: v.Get("destination"), Reason: v.Get("grant"), Who: v.Get("who"), Reply: v.Get("reply")}
-	if s := v.Get("state"); s != "" {
-		state, ok := queue.ParseState(s)
-		if !ok {
-			return page, fmt.Errorf("no state is called %q", s)
-		}
-		f.State = state
+	f, err := filterOf(v)
+	if err != nil {
+		return page, err
 	}
 	most, _ := strconv.Atoi(v.Get("max")) // 0: as many as a page has
-	list, next, err := r.queue.List(q.Context(), f, queue.Page{After: v.Get("after"), Max: most})
+	list, next, err := r.list(q.Context(), f, queue.Page{After: v.Get("after"), Max: min(most, 1000)})
 	page.Next = next
 	for i := range list {
 		page.Messages = append(page.Messages, view(&list[i]))

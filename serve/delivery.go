@@ -149,6 +149,7 @@ func (r *Relay) delivered(e deliver.Event) {
 		return
 	}
 	r.metrics.delivered(e)
+	r.countDelivery(e)
 	level := slog.LevelInfo
 	if e.State == queue.Failed || e.State == queue.Withheld {
 		level = slog.LevelWarn

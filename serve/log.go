@@ -13,6 +13,7 @@ import (
 // note takes what the guard saw: a line of the log, the counters, the wall.
 func (r *Relay) note(e guard.Event) {
 	r.metrics.note(e)
+	r.count(e)
 	switch {
 	case e.Kind == guard.Refused && (e.Cause == string(policy.Relaying) || e.Cause == string(policy.NotTrusted)):
 		r.wall.turnedAway()

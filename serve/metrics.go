@@ -33,6 +33,7 @@ type metrics struct {
 	reloads        *prometheus.CounterVec
 	deliveries     *prometheus.CounterVec
 	deliverySecs   prometheus.Histogram
+	breakouts      prometheus.Counter
 	listeners      prometheus.Gauge
 }
 
@@ -68,7 +69,8 @@ func newMetrics() *metrics {
 		Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 1800, 3600, 14400, 86400},
 	})
 	m.strangerGrants = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_stranger_grants_total", Help: "Strangers' messages relayed to others: 0 for ever."})
-	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants)
+	m.breakouts = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_breakouts_total", Help: "Identities that began to send far more than they are used to."})
+	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants, m.breakouts)
 	return m
 }
 

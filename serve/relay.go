@@ -14,6 +14,7 @@ import (
 	"postern/internal/attr"
 	"postern/internal/deliver"
 	"postern/internal/identity"
+	"postern/internal/meter"
 	"postern/internal/problem"
 	"postern/internal/queue"
 	"postern/internal/state"
@@ -41,6 +42,7 @@ type Relay struct {
 	guard    guard.State
 	metrics  *metrics
 	wall     *wall
+	traffic  *traffic
 	sockets  atomic.Pointer[Sockets]
 	control  net.Listener
 	self     *Control // as others reach it
@@ -79,6 +81,9 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 		return nil, err
 	}
 	if r.wall, err = openWall(o.State.Join("wall.json")); err != nil {
+		return nil, err
+	}
+	if r.traffic, err = openTraffic(o.State.Join("traffic"), r.complain); err != nil {
 		return nil, err
 	}
 	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, r.complain); err != nil {
@@ -197,6 +202,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	start("delivery", func(ctx context.Context) error { return r.deliver.Run(ctx, drainFor) })
 	start("control", func(ctx context.Context) error { return r.serveControl(ctx, r.control) })
 	start("watch", r.watch)
+	start("traffic", r.watchTraffic)
 	start("metrics", r.serveMetrics)
 	r.tell(Serving)
 	<-ctx.Done()
@@ -207,7 +213,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	last.stop()
 	r.draining.Wait()
 	g.Wait()
-	return errors.Join(failed, r.sockets.Load().close(), r.wall.save(time.Now()), r.queue.Close())
+	return errors.Join(failed, r.sockets.Load().close(), r.wall.save(time.Now()), r.traffic.save(), r.queue.Close())
 }
 
 // Reload puts the configuration in force as it is written now. When it is
@@ -270,6 +276,8 @@ type Status struct {
 	State     string             `json:"state"`
 	Suspended map[string]string  `json:"suspended,omitempty"`
 	Warnings  []*problem.Problem `json:"warnings,omitempty"`
+	Budgets   []BudgetStatus     `json:"budgets,omitempty"`
+	Breakouts []meter.Breakout   `json:"breakouts,omitempty"`
 	First     string             `json:"-"` // the password of the first user, once
 }
 
@@ -287,6 +295,7 @@ func (r *Relay) Status() Status {
 		Policy: g.policy.Hash(), File: g.settings.File, Audited: g.audited.Load(), Proof: g.proof.Summary(), Wall: r.wall.now(time.Now()),
 		Hold: g.settings.Hold, State: r.o.State.Path, Warnings: g.warnings, First: r.first, Suspended: map[string]string{},
 	}
+	s.Budgets, s.Breakouts = r.budgets(time.Now()), r.traffic.Breakouts()
 	for _, l := range g.settings.Listeners {
 		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name, Role: l.Role.String(), Addrs: r.sockets.Load().addrs(l.Name)})
 	}

@@ -26,6 +26,7 @@ type Settings struct {
 	Resolver  netip.AddrPort // the DNS server that is asked; zero: those of the machine
 	Delivery  Delivery
 	Trace     time.Duration // how long it is remembered what became of a message; 0: 30 days
+	Traffic   Traffic
 	Guard     guard.Limits
 	Engine    smtp.Limits
 	Audit     Audit

@@ -225,7 +225,7 @@ func (r *Relay) serve(g *generation) {
 		guarded := &guard.SMTP{
 			Name: g.settings.Policy.Hostname.ASCII(), Listener: l.Name, Role: l.Role,
 			Policy: r.policy,
-			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Shared: isRoad(g),
+			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Hold: r.withhold, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
 		for key, bound := range r.sockets.Load().bound {

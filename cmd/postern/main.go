@@ -101,7 +101,7 @@ Each command has --help with examples. More: README.md and docs/.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(serveCommand(), checkCommand(), labCommand(), collectCommand(),
-		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), traceCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand())
+		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), traceCommand(), trafficCommand(), topCommand(), releaseCommand(), rejectCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand())
 	return root
 }
 

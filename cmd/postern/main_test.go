@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,9 +70,39 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(c.Quit(context.Background()))
 }
 
+// awaitHeld waits until so many messages are held: of an identity that has
+// broken out, or of anybody, which is "-".
+func awaitHeld(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: awaitheld STATE IDENTITY|- N")
+	}
+	want, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		n := 0
+		if control := serve.Dial(ts.MkAbs(args[0])); args[1] == "-" {
+			var b serve.Batch
+			ts.Check(control.Post(context.Background(), "/queue/count?state=held", &b))
+			n = b.Messages
+		} else {
+			var list []serve.HeldBatch
+			ts.Check(control.Get(context.Background(), "/breakouts?who="+args[1], &list))
+			for _, b := range list {
+				n += b.Messages
+			}
+		}
+		if n == want {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%d are held, want %d", n, want)
+		}
+	}
+}
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "send": send},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "send": send},
 	})
 }

@@ -35,6 +35,9 @@ const (
 	acceptFor  = keptHours // hours; what was done since then speaks for itself
 )
 
+// Why is how the reason begins for which a message of a breakout is held.
+const Why = "breakout: "
+
 // A Breakout is an identity that sends far more than it is used to. What it
 // sends is held until the operator decides, or it was silent for a day.
 type Breakout struct {
@@ -110,9 +113,9 @@ func (m *Meter) Judge(now time.Time, who string, recipients int64, floor Habit) 
 	habit := m.habit(who)
 	switch {
 	case sent.Messages > max(floor.Messages, above*habit.Messages):
-		why = fmt.Sprintf("breakout: %d messages within the hour, and %d in its busiest of %d days", sent.Messages, habit.Messages, keptHours/24)
+		why = fmt.Sprintf(Why+"%d messages within the hour, and %d in its busiest of %d days", sent.Messages, habit.Messages, keptHours/24)
 	case sent.Recipients > max(floor.Recipients, above*habit.Recipients):
-		why = fmt.Sprintf("breakout: %d recipients within the hour, and %d in its busiest of %d days", sent.Recipients, habit.Recipients, keptHours/24)
+		why = fmt.Sprintf(Why+"%d recipients within the hour, and %d in its busiest of %d days", sent.Recipients, habit.Recipients, keptHours/24)
 	default:
 		return "", false
 	}

@@ -289,8 +289,8 @@ type Message struct {
 }
 
 // Accepted counts a message. By destination it is counted for each that it
-// goes to.
-func (m *Meter) Accepted(now time.Time, a Message) {
+// goes to. It returns how many octets are to leave.
+func (m *Meter) Accepted(now time.Time, a Message) (leaves int64) {
 	slices.Sort(a.To)
 	each := Sums{Messages: 1, In: a.Size}
 	if a.Who == "" {
@@ -323,6 +323,7 @@ func (m *Meter) Accepted(now time.Time, a Message) {
 		rest = rest[n:]
 	}
 	m.add(now, a.Who, a.From, &all)
+	return all.Leaves
 }
 
 // Refused counts a refusal. It has no destination: that would be a name that a
