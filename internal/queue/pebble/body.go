@@ -16,7 +16,7 @@ func (q *Queue) Open(_ context.Context, id string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	defer done()
-	r, err := s.record(keyOf(id))
+	r, err := q.record(s, keyOf(id))
 	if err != nil {
 		return nil, err
 	}

@@ -62,13 +62,14 @@ func (q *Queue) edit(k key, stable bool, change func(*record) (happened []queue.
 	lock := q.lock(k)
 	lock.Lock()
 	defer lock.Unlock()
-	r, err := s.record(k)
+	r, err := q.record(s, k)
 	if errors.Is(err, errRecord) {
 		return q.setAside(s, k, err)
 	}
 	if err != nil {
 		return err
 	}
+	r = r.clone()
 	happened, keep, err := change(&r)
 	if err != nil {
 		return err
@@ -87,6 +88,9 @@ func (q *Queue) edit(k key, stable bool, change func(*record) (happened []queue.
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if e := q.x.entries[k]; e != nil {
+		e.kept = nil
+	}
 	for _, do := range first {
 		do(q.x)
 	}

@@ -43,6 +43,7 @@ type entry struct {
 	shown queue.State // as it is counted
 	first unit        // most messages go to one destination
 	more  []*unit
+	kept  *record // what the store has, while something is leased; nil: not known here
 }
 
 func (e *entry) units(yield func(*unit) bool) {

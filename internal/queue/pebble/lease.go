@@ -3,6 +3,7 @@ package pebble
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"postern/internal/queue"
@@ -58,7 +59,7 @@ func (q *Queue) contents(s *store, l *lease, now int64) (queue.Message, []queue.
 	lock := q.lock(k)
 	lock.Lock()
 	defer lock.Unlock()
-	r, err := s.record(k)
+	r, err := q.record(s, k)
 	if errors.Is(err, errRecord) {
 		err = q.setAside(s, k, err)
 	}
@@ -90,8 +91,34 @@ func (q *Queue) contents(s *store, l *lease, now int64) (queue.Message, []queue.
 		return queue.Message{}, nil, nil
 	}
 	l.which = which
+	kept := r
+	l.unit.entry.kept = &kept
 	r.State = queue.Active
 	return r.Message, which, nil
+}
+
+// record returns what is stored of a message. While something of it is leased
+// it is kept here, since it will soon be asked for again. The caller must not
+// change what it points to, and holds the lock of the message if it goes on to
+// change the message.
+func (q *Queue) record(s *store, k key) (record, error) {
+	q.mu.Lock()
+	if e := q.x.entries[k]; e != nil && e.kept != nil {
+		defer q.mu.Unlock()
+		return *e.kept, nil
+	}
+	q.mu.Unlock()
+	return s.record(k)
+}
+
+// clone returns a record that may be changed.
+func (r *record) clone() record {
+	c := *r
+	c.To = slices.Clone(r.To)
+	for i := range c.To {
+		c.To[i].Goes = slices.Clone(c.To[i].Goes)
+	}
+	return c
 }
 
 // mine returns the lease that l is, if it is still out.

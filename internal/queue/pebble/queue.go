@@ -63,10 +63,10 @@ func Open(o Options) (*Queue, error) {
 		o.Report = func(error) {}
 	}
 	if o.Usage == nil {
-		o.Usage = func() (free, total uint64, err error) {
+		o.Usage = remembered(func() (free, total uint64, err error) {
 			u, err := o.FS.GetDiskUsage(o.Dir)
 			return u.AvailBytes, u.TotalBytes, err
-		}
+		})
 	}
 	q := &Queue{o: o, changed: make(chan struct{}, 1), closed: make(chan struct{}), x: newIndex(), storing: map[key]bool{}, undo: map[key]bool{}}
 	if err := q.open(); err != nil {

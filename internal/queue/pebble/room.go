@@ -1,6 +1,11 @@
 package pebble
 
-import "postern/internal/queue"
+import (
+	"sync"
+	"time"
+
+	"postern/internal/queue"
+)
 
 // leastReserve is what stays free on any disk: room for the library's logs and
 // tables, which need it before they give room back.
@@ -10,6 +15,26 @@ const leastReserve = 256 << 20
 // is little.
 func reserve(total uint64, maxSize int64) uint64 {
 	return max(total/10, leastReserve, uint64(maxSize)+uint64(maxSize)/2)
+}
+
+// usageCounts is how long the disk is not asked again: what is written in that
+// time is far less than the reserve.
+const usageCounts = 100 * time.Millisecond
+
+func remembered(ask func() (free, total uint64, err error)) func() (uint64, uint64, error) {
+	var mu sync.Mutex
+	var free, total uint64
+	var err error
+	var at time.Time
+	return func() (uint64, uint64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.Sub(at) > usageCounts || now.Before(at) {
+			free, total, err = ask()
+			at = now
+		}
+		return free, total, err
+	}
 }
 
 // Room implements queue.Intake.

@@ -6,6 +6,7 @@ import "postern/internal/queue"
 func (x *index) end(l *lease) {
 	x.ending.remove(l.at)
 	delete(x.leases, l.token)
+	l.unit.entry.kept = nil
 	l.unit.lease = nil
 	l.unit.to.active--
 }
