@@ -224,6 +224,9 @@ func (c *Client) command(ctx context.Context, line string) (mail.Reply, error) {
 }
 
 func (c *Client) reply(ctx context.Context, limit time.Duration, what string) (mail.Reply, error) {
+	if r, err := c.raw.ready(); err != nil || !r.IsZero() {
+		return r, err // it came with the one before: nothing is waited for
+	}
 	ctx, cancel := limited(ctx, limit, what)
 	defer cancel()
 	return c.raw.Reply(ctx)
@@ -240,5 +243,14 @@ func limited(ctx context.Context, limit time.Duration, what string) (context.Con
 	if limit < 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for %s", limit, what))
+	return context.WithTimeoutCause(ctx, limit, &waitedError{limit, what})
 }
+
+// A waitedError is the cause of a wait that was too long. It is made for each
+// wait, and written for few.
+type waitedError struct {
+	limit time.Duration
+	what  string
+}
+
+func (e *waitedError) Error() string { return fmt.Sprintf("waited %v for %s", e.limit, e.what) }

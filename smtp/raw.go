@@ -70,6 +70,20 @@ func (r *Raw) Command(ctx context.Context, line string) (mail.Reply, error) {
 // and is consumed up to its line end, or wholly where there is none.
 func (r *Raw) Reply(ctx context.Context) (mail.Reply, error) {
 	for {
+		reply, err := r.ready()
+		if err != nil || !reply.IsZero() {
+			return reply, err
+		}
+		if err := r.fill(ctx); err != nil {
+			return mail.Reply{}, err
+		}
+	}
+}
+
+// ready returns a reply of which all has come in, and the zero Reply when
+// more must be read.
+func (r *Raw) ready() (mail.Reply, error) {
+	for {
 		line, found := cutLine(r.buf)
 		switch {
 		case found && len(line) > maxReplyLine, !found && len(r.buf) > maxReplyLine, r.parts.size > maxReply:
@@ -78,10 +92,7 @@ func (r *Raw) Reply(ctx context.Context) (mail.Reply, error) {
 			// Servers of other protocols may never end a line: do not wait for one.
 			return mail.Reply{}, r.garbage(ErrNotSMTP, len(r.buf))
 		case !found:
-			if err := r.fill(ctx); err != nil {
-				return mail.Reply{}, err
-			}
-			continue
+			return mail.Reply{}, nil
 		}
 		reply, done, ok := r.parts.line(line)
 		if !ok {

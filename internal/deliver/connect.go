@@ -22,6 +22,7 @@ import (
 type link struct {
 	way    Route
 	host   Host
+	key    string // of its like
 	addr   netip.AddrPort
 	client *smtp.Client
 	tls    string
@@ -48,14 +49,15 @@ func (l *link) via(took time.Duration) queue.Via {
 
 // connect returns a link to a host: an idle one, unless it must be fresh.
 func (d *Deliverer) connect(ctx context.Context, way Route, h Host, fresh bool) (*link, *trouble) {
+	key := way.identity(h)
 	if !fresh {
-		if l := d.pool.get(way.identity(h)); l != nil {
+		if l := d.pool.get(key); l != nil {
 			return l, nil
 		}
 	}
 	began := time.Now()
-	l := &link{way: way, host: h}
-	plain := d.peers.plain(way.identity(h), began)
+	l := &link{way: way, host: h, key: key}
+	plain := d.peers.plain(key, began)
 	for {
 		conn, t := d.reach(ctx, way, h)
 		if t != nil {
@@ -69,7 +71,7 @@ func (d *Deliverer) connect(ctx context.Context, way Route, h Host, fresh bool) 
 		_ = conn.Close()
 		if errors.Is(err, errHandshake) && way.TLS == May && !plain {
 			plain = true // RFC 7435 section 3: rather in clear than not at all
-			d.peers.onlyPlain(way.identity(h), began)
+			d.peers.onlyPlain(key, began)
 			continue
 		}
 		return nil, session(err, l.via(time.Since(began)))

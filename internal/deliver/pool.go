@@ -42,7 +42,7 @@ func (p *pool) get(key string) *link {
 
 // put takes a link back.
 func (p *pool) put(l *link) {
-	key := l.way.identity(l.host)
+	key := l.key
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l.used < mostUsed && p.count < mostIdle && len(p.idle[key]) < idlePerKey {

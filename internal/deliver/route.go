@@ -146,5 +146,15 @@ func (r *Route) inside() bool { return r.Kind != ToMX }
 // identity tells connections apart that must not be shared: by where they come
 // from, who logged in, and how far they are protected.
 func (r *Route) identity(h Host) string {
-	return fmt.Sprint(r.Kind, "|", h.Network, "|", h, "|", r.LMTP, "|", r.TLS, "|", r.User, "|", r.Helo, "|", r.Source)
+	b := make([]byte, 0, 128)
+	b = append(b, byte(r.Kind), byte(r.TLS), '|')
+	b = strconv.AppendBool(b, r.LMTP)
+	for _, s := range [...]string{h.Network, h.Name, r.User, r.Helo} {
+		b = append(append(b, '|'), s...)
+	}
+	b = strconv.AppendUint(append(b, '|'), uint64(h.Port), 10)
+	for _, a := range r.Source {
+		b = a.AppendTo(append(b, '|'))
+	}
+	return string(b)
 }

@@ -36,6 +36,8 @@ type scheduler struct {
 	paced   map[*destination]struct{}
 
 	events  chan func()
+	idle    chan func() // to goroutines that have made an attempt and could make another
+	ending  chan struct{}
 	asking  bool      // the queue is being asked
 	hungry  bool      // it may have more
 	at      time.Time // when it will; zero: when it says so
@@ -46,7 +48,7 @@ type scheduler struct {
 func newScheduler(d *Deliverer, work context.Context) *scheduler {
 	return &scheduler{
 		d: d, work: work, to: map[string]*destination{}, paced: map[*destination]struct{}{},
-		events: make(chan func(), 256), hungry: true, swept: time.Now(),
+		events: make(chan func(), 256), idle: make(chan func()), ending: make(chan struct{}), hungry: true, swept: time.Now(),
 	}
 }
 
@@ -79,6 +81,7 @@ func (s *scheduler) stop() {
 			_ = s.d.o.Queue.Return(s.work, l) // without us its lease ends by itself
 		}
 	}
+	close(s.ending)
 	ended := make(chan struct{})
 	go func() { s.running.Wait(); close(ended) }()
 	for {
@@ -213,7 +216,7 @@ func (s *scheduler) begin(d *destination, now time.Time) {
 	if len(d.waiting) < ahead/2 {
 		s.hungry = true
 	}
-	s.running.Go(func() {
+	s.attend(func() {
 		ctx, cancel := context.WithTimeoutCause(s.work, attemptLimit, errors.New("the attempt took "+attemptLimit.String()))
 		defer cancel()
 		var once sync.Once
@@ -223,6 +226,32 @@ func (s *scheduler) begin(d *destination, now time.Time) {
 		sums := s.d.attempt(ctx, l, over)
 		over(silent, "")
 		s.tell(func() { s.settled(d, sums) })
+	})
+}
+
+// attend lets a goroutine do something that has time, whose stack has grown
+// already, or a new one.
+func (s *scheduler) attend(do func()) {
+	select {
+	case s.idle <- do:
+		return
+	default:
+	}
+	s.running.Go(func() {
+		do()
+		rest := time.NewTimer(idleFor)
+		defer rest.Stop()
+		for {
+			rest.Reset(idleFor)
+			select {
+			case do := <-s.idle:
+				do()
+			case <-rest.C:
+				return
+			case <-s.ending:
+				return
+			}
+		}
 	})
 }
 
