@@ -40,6 +40,9 @@ type About struct {
 	Zone      string           `json:"zone,omitempty"`      // where the names of tests are, when there is one
 	Addresses []netip.Addr     `json:"addresses,omitempty"` // of the collector
 	SMTP      []netip.AddrPort `json:"smtp,omitempty"`      // where it takes mail, when that is not port 25 of its exchangers
+
+	// Ports are its further ports, each for the one that it stands for.
+	Ports map[uint16]uint16 `json:"ports,omitempty"`
 }
 
 // An API lets checks on other machines use a Local collector, over HTTPS with
@@ -66,6 +69,9 @@ func NewAPI(l *Local, secret string, about About) (*API, error) {
 	}
 	if about.Addresses == nil {
 		about.Addresses = l.c.Addresses
+	}
+	if about.Ports == nil {
+		about.Ports = l.c.Ports
 	}
 	a := &API{
 		local: l, about: about, hash: sha256.Sum256([]byte(secret)),

@@ -6,9 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
-	"net/netip"
 	"strings"
 	"time"
+
+	"postern/plan"
 )
 
 // A banner's nonce is chance, the time, and a MAC over both: a collector knows
@@ -17,7 +18,6 @@ const (
 	nonceChance = 6
 	nonceMAC    = 10
 	nonceLife   = time.Hour
-	nonceMark   = "n-"
 )
 
 var nonceEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -26,7 +26,7 @@ func (k keys) newNonce(now time.Time) string {
 	raw := make([]byte, nonceChance, nonceChance+4+nonceMAC)
 	rand.Read(raw)
 	raw = binary.BigEndian.AppendUint32(raw, uint32(now.Unix()))
-	return nonceMark + nonceEncoding.EncodeToString(append(raw, k.nonceMAC(raw)...))
+	return plan.NonceMark + nonceEncoding.EncodeToString(append(raw, k.nonceMAC(raw)...))
 }
 
 func (k keys) nonceMAC(raw []byte) []byte {
@@ -39,7 +39,7 @@ func (k keys) nonceMAC(raw []byte) []byte {
 // made within the last hour.
 func (k keys) ours(banner string, now time.Time) bool {
 	for _, word := range strings.Fields(banner) {
-		text, ok := strings.CutPrefix(word, nonceMark)
+		text, ok := strings.CutPrefix(word, plan.NonceMark)
 		if !ok {
 			continue
 		}
@@ -55,14 +55,4 @@ func (k keys) ours(banner string, now time.Time) bool {
 		return now.Sub(made) < nonceLife && made.Sub(now) < nonceLife
 	}
 	return false
-}
-
-// bannerText is what stands after 220. The peer's address tells whoever came
-// through a proxy where they came out.
-func bannerText(domain, nonce string, peer netip.Addr) string {
-	s := domain + " ESMTP Postern collector " + nonce
-	if peer.IsValid() {
-		s += " [" + peer.Unmap().String() + "]"
-	}
-	return s
 }

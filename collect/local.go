@@ -44,6 +44,10 @@ type Config struct {
 	// Reach is where mail for Domain is handed to us, when that is not port 25
 	// of its exchangers.
 	Reach []netip.AddrPort
+	// Ports are further ports of ours, each for the one that it stands for: a
+	// proxy that shuts port 25 is asked for 443, 465 and 587. The listeners
+	// of these are among Listeners.
+	Ports map[uint16]uint16
 	// Dial is how Preflight reaches the collector; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -157,7 +161,7 @@ func (l *Local) Run(ctx context.Context) error {
 	for i, listener := range l.c.Listeners {
 		wg.Go(func() {
 			defer cancel() // one listener that fails ends the others
-			errs[i] = l.server.Run(ctx, listener)
+			errs[i] = l.server.Run(ctx, webListener{listener})
 		})
 	}
 	if len(l.c.Listeners) == 0 {
@@ -174,7 +178,7 @@ func (l *Local) Run(ctx context.Context) error {
 
 // ServeConn serves one connection, and closes it.
 func (l *Local) ServeConn(ctx context.Context, conn net.Conn) error {
-	return l.server.ServeConn(ctx, conn)
+	return l.server.ServeConn(ctx, &webConn{Conn: conn})
 }
 
 // take records an arrival: on the disk at once, for those who wait for it when

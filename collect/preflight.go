@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
 	"time"
 
+	"postern/plan"
 	"postern/smtp"
 )
 
@@ -30,9 +32,65 @@ func (l *Local) Preflight(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mail for %s does not find its way to us: %w", l.Domain(), err)
 	}
-	return preflight(ctx, l.c.Dial, l.Domain(), where, func(_ context.Context, banner string) (bool, error) {
-		return l.keys.ours(banner, time.Now()), nil
-	})
+	return preflight(ctx, l.c.Dial, l.Domain(), where, l.Ours)
+}
+
+// Ours reports whether a banner, as it was read on whatever way, is one that
+// this collector gave within the last hour.
+func (l *Local) Ours(_ context.Context, banner string) (bool, error) {
+	return l.keys.ours(banner, time.Now()), nil
+}
+
+// Front returns where a proxy can be led to: the addresses and the port at
+// which mail reaches us.
+func (l *Local) Front(ctx context.Context) (plan.Front, error) {
+	where, err := l.reach(ctx)
+	if err != nil {
+		return plan.Front{}, err
+	}
+	return frontOf(ctx, l.c.Resolver, l.Domain(), where, l.c.Ports), nil
+}
+
+// frontOf makes a front of the places where mail arrives and of the further
+// ports beside. Without a resolver there is no name that leads there.
+func frontOf(ctx context.Context, r Resolver, domain string, where []netip.AddrPort, ports map[uint16]uint16) plan.Front {
+	f := plan.Front{Ports: map[uint16]uint16{}}
+	maps.Copy(f.Ports, ports)
+	for _, a := range where {
+		switch ip := a.Addr().Unmap(); {
+		case f.Ports[25] != 0 && f.Ports[25] != a.Port():
+			continue // one port for all: that of the best place
+		case ip.Is4() && !f.Four.IsValid():
+			f.Four = ip
+		case ip.Is6() && !f.Six.IsValid():
+			f.Six = ip
+		}
+		f.Ports[25] = a.Port()
+	}
+	if r != nil {
+		f.Host = nameOf(ctx, r, domain, f)
+	}
+	return f
+}
+
+// nameOf returns an exchanger of the domain that has an address of the front.
+func nameOf(ctx context.Context, r Resolver, domain string, f plan.Front) string {
+	hosts, err := r.Exchangers(ctx, domain)
+	if err != nil {
+		return ""
+	}
+	for _, host := range hosts {
+		addrs, err := r.Addresses(ctx, host)
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			if a = a.Unmap(); a == f.Four || a == f.Six {
+				return strings.TrimSuffix(host, ".")
+			}
+		}
+	}
+	return ""
 }
 
 // reach returns the addresses that a relay would deliver to.

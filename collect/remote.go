@@ -149,11 +149,25 @@ func (r *Remote) Preflight(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mail for %s does not find its way to the collector: %w", r.Domain(), err)
 	}
-	return preflight(ctx, r.c.Dial, r.Domain(), where, func(ctx context.Context, banner string) (bool, error) {
-		var got ownBanner
-		err := r.ask(ctx, "POST", "/v1/banner", sawBanner{Banner: banner}, &got)
-		return got.Ours, err
-	})
+	return preflight(ctx, r.c.Dial, r.Domain(), where, r.Ours)
+}
+
+// Ours asks the collector whether a banner is one that it gave within the
+// last hour.
+func (r *Remote) Ours(ctx context.Context, banner string) (bool, error) {
+	var got ownBanner
+	err := r.ask(ctx, "POST", "/v1/banner", sawBanner{Banner: banner}, &got)
+	return got.Ours, err
+}
+
+// Front returns where a proxy can be led to: the addresses and the port at
+// which mail reaches the collector.
+func (r *Remote) Front(ctx context.Context) (plan.Front, error) {
+	where, err := r.reach(ctx)
+	if err != nil {
+		return plan.Front{}, err
+	}
+	return frontOf(ctx, r.c.Resolver, r.Domain(), where, r.about.Ports), nil
 }
 
 func (r *Remote) reach(ctx context.Context) ([]netip.AddrPort, error) {

@@ -35,7 +35,8 @@ type addressee struct {
 // Connect greets with a nonce of the session's own.
 func (l *Local) Connect(_ context.Context, p *smtp.Peer) (smtp.Session, mail.Reply) {
 	s := &session{local: l, peer: p, nonce: l.keys.newNonce(time.Now())}
-	return s, mail.NewReply(220, "", bannerText(l.c.Domain.ASCII(), s.nonce, p.Remote.Addr()))
+	greeting := plan.Banner{Domain: l.c.Domain.ASCII(), Nonce: s.nonce, Peer: p.Remote.Addr()}
+	return s, mail.NewReply(220, "", greeting.String())
 }
 
 func (s *session) Hello(context.Context, string, bool) mail.Reply { return mail.Reply{} }

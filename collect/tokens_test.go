@@ -103,7 +103,7 @@ func FuzzDomainOf(f *testing.F) {
 func TestBannersOfOurs(t *testing.T) {
 	k := newKeys(testSecret)
 	nonce := k.newNonce(testTime)
-	text := bannerText("probe.example", nonce, peerAddr.Addr())
+	text := plan.Banner{Domain: "probe.example", Nonce: nonce, Peer: peerAddr.Addr()}.String()
 	if want := "probe.example ESMTP Postern collector " + nonce + " [198.51.100.4]"; text != want {
 		t.Errorf("banner %q, want %q", text, want)
 	}

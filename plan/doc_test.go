@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"postern/door"
 )
 
 var update = flag.Bool("update", false, "write docs/forms.md")
@@ -35,27 +37,36 @@ func formsPage() []byte {
 
 A form is one trick: an envelope that a mail server must refuse to a stranger, and how it is played. This page is made from plan/forms.tsv by ` + "`go test ./plan -update`" + `; to add a form, add a line there.
 
-Placeholders: {tu} the token, {td} the collector's domain, {x} our neutral sender, {host} the server's name, {dom} a domain that it serves, {ip} its address as a literal, {addr} the same without brackets, {rd} a domain that it relays for, {mxd} a name of ours that lists it as the second MX, {local} a mailbox of its own, {cip} the collector's address literal, {tdupper} {td} in capitals, {tdwide} {td} with ideographic full stops.
+A form at the socks or connect door asks a proxy for a place, and, if it is led there, sends its token's message: the place stands under "move".
 
-Sets: *core* is what ` + "`--quick`" + ` plays; *full* is the rest of the battery; *owner* also touches a mailbox of the server's; *login* is played with ` + "`--try-logins`" + ` only.
+Placeholders: {tu} the token, {td} the collector's domain, {x} our neutral sender, {host} the server's name, {dom} a domain that it serves, {ip} its address as a literal, {addr} the same without brackets, {rd} a domain that it relays for, {mxd} a name of ours that lists it as the second MX, {local} a mailbox of its own, {cip} the collector's address literal, {tdupper} {td} in capitals, {tdwide} {td} with ideographic full stops; {ch}, {c4}, {c6} the collector's host name, IPv4 and IPv6 address, {p25}, {p443}, {p465}, {p587} its ports, {xa} the proxy's own address.
+
+Sets: *core* is what ` + "`--quick`" + ` plays; *full* is the rest of the battery; *owner* also touches a mailbox of the server's; *info* proves nothing about mail and tells what the answers to the others mean; *login* is played with ` + "`--try-logins`" + ` only, *inside* with ` + "`--inside`" + ` only.
 
 `)
+	for _, d := range []door.Door{door.SMTP, door.SOCKS, door.Connect} {
+		fmt.Fprintf(&b, "# At the %s door\n\n", d)
+		formsOf(&b, At(d))
+	}
+	return b.Bytes()
+}
+
+func formsOf(b *bytes.Buffer, forms []Form) {
 	holeOf := map[string]bool{}
-	for _, f := range Forms() {
+	for _, f := range forms {
 		if holeOf[f.Hole] {
 			continue
 		}
 		holeOf[f.Hole] = true
-		fmt.Fprintf(&b, "## %s\n%s.\n\n| form | set | MAIL FROM | RCPT TO | move | source |\n| --- | --- | --- | --- | --- | --- |\n", f.Hole, strings.ToUpper(Why(f.Hole)[:1])+Why(f.Hole)[1:])
-		for _, g := range Forms() {
+		fmt.Fprintf(b, "## %s\n%s.\n\n| form | set | MAIL FROM | RCPT TO | move | source |\n| --- | --- | --- | --- | --- | --- |\n", f.Hole, strings.ToUpper(Why(f.Hole)[:1])+Why(f.Hole)[1:])
+		for _, g := range forms {
 			if g.Hole == f.Hole {
 				row := rowOf(g.ID)
-				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", g.ID, g.Set, code(row[2]), code(row[3]), code(row[4]), g.Source)
+				fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", g.ID, g.Set, code(row[3]), code(row[4]), code(row[5]), g.Source)
 			}
 		}
 		b.WriteString("\n")
 	}
-	return b.Bytes()
 }
 
 func rowOf(id string) []string {

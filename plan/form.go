@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"postern/door"
 	"postern/internal/problem"
 )
 
@@ -20,16 +21,19 @@ type Set string
 
 // The sets of forms.
 const (
-	Core  Set = "core"  // the few that find every hole seen so far; --quick plays no others
-	Full  Set = "full"  // the rest of the battery
-	Owner Set = "owner" // touches a mailbox of the target's: only for who owns it
-	Login Set = "login" // tries a guessable login: only on request
+	Core   Set = "core"   // the few that find every hole seen so far; --quick plays no others
+	Full   Set = "full"   // the rest of the battery
+	Owner  Set = "owner"  // touches a mailbox of the target's: only for who owns it
+	Info   Set = "info"   // proves nothing about mail; tells what the answers to the others mean
+	Login  Set = "login"  // tries a guessable login: only on request
+	Inside Set = "inside" // asks a proxy for its own machine: only for who owns it, and on request
 )
 
 // A Form is one trick of a probe: an envelope that must be refused, and how
 // it is played. Sender and Recipient are templates; see Facts.
 type Form struct {
 	ID        string
+	Door      door.Door
 	Set       Set
 	Sender    Template // what stands between the brackets of MAIL FROM; "" is the null path
 	Recipient Template // the same of RCPT TO
@@ -45,9 +49,10 @@ type Move struct {
 	Arg  Template
 }
 
-// Forms returns all forms, in the order in which they are played. The table
-// is part of the program; a fault in it is a broken build, found by its test.
-var Forms = sync.OnceValue(func() []Form {
+// All returns the forms of all doors, in the order in which they are played.
+// The table is part of the program; a fault in it is a broken build, found by
+// its test.
+var All = sync.OnceValue(func() []Form {
 	forms, err := parseForms("forms.tsv", formsTSV)
 	if err != nil {
 		panic(err)
@@ -55,9 +60,28 @@ var Forms = sync.OnceValue(func() []Form {
 	return forms
 })
 
+// Forms returns the battery of a mail server, the forms of the smtp door.
+var Forms = sync.OnceValue(func() []Form { return At(door.SMTP) })
+
+// At returns the forms that are played at a door. A forwarded port speaks
+// SMTP, and what it is shows only in the message that arrives, so its forms
+// are those of the smtp door.
+func At(d door.Door) []Form {
+	if d == door.Forward {
+		d = door.SMTP
+	}
+	var forms []Form
+	for _, f := range All() {
+		if f.Door == d {
+			forms = append(forms, f)
+		}
+	}
+	return forms
+}
+
 // Find returns the form with that id.
 func Find(id string) (Form, bool) {
-	for _, f := range Forms() {
+	for _, f := range All() {
 		if f.ID == id {
 			return f, true
 		}
@@ -113,14 +137,18 @@ func parseForms(file, text string) ([]Form, error) {
 }
 
 func parseForm(cells []string) (Form, error) {
-	if len(cells) != 7 {
-		return Form{}, fmt.Errorf("%d cells; a form has 7: id, set, sender, recipient, move, hole, source", len(cells))
+	if len(cells) != 8 {
+		return Form{}, fmt.Errorf("%d cells; a form has 8: id, door, set, sender, recipient, move, hole, source", len(cells))
 	}
-	f := Form{ID: cells[0], Set: Set(cells[1]), Hole: cells[5], Source: cells[6]}
+	f := Form{ID: cells[0], Set: Set(cells[2]), Hole: cells[6], Source: cells[7]}
+	var err error
+	if f.Door, err = door.Parse(cells[1]); err != nil {
+		return Form{}, err
+	}
 	switch f.Set {
-	case Core, Full, Owner, Login:
+	case Core, Full, Owner, Info, Login, Inside:
 	default:
-		return Form{}, fmt.Errorf("unknown set %q; the sets are core, full, owner, login", cells[1])
+		return Form{}, fmt.Errorf("unknown set %q; the sets are core, full, owner, info, login, inside", cells[2])
 	}
 	if f.ID == "" || f.Source == "" {
 		return Form{}, fmt.Errorf("a form needs an id and a source")
@@ -128,7 +156,7 @@ func parseForm(cells []string) (Form, error) {
 	if Why(f.Hole) == "" {
 		return Form{}, fmt.Errorf("unknown hole %q; add it to holes.tsv", f.Hole)
 	}
-	name, arg, _ := strings.Cut(cells[4], " ")
+	name, arg, _ := strings.Cut(cells[5], " ")
 	if name == "-" {
 		name = ""
 	}
@@ -136,7 +164,7 @@ func parseForm(cells []string) (Form, error) {
 	for _, t := range []struct {
 		to   *Template
 		text string
-	}{{&f.Sender, cells[2]}, {&f.Recipient, cells[3]}, {&f.Move.Arg, arg}} {
+	}{{&f.Sender, cells[3]}, {&f.Recipient, cells[4]}, {&f.Move.Arg, arg}} {
 		parsed, err := parseTemplate(t.text)
 		if err != nil {
 			return Form{}, err
@@ -149,7 +177,7 @@ func parseForm(cells []string) (Form, error) {
 // Nearest returns the id of the form that a mistyped id most likely means.
 func Nearest(id string) string {
 	var ids []string
-	for _, f := range Forms() {
+	for _, f := range All() {
 		ids = append(ids, f.ID)
 	}
 	return problem.Nearest(id, ids)

@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"postern/door"
 	"postern/mail"
 )
 
@@ -23,6 +25,10 @@ func allFacts(t *testing.T) Facts {
 		Host: must(t, mail.ParseDomain, "mx.victim.example"), Domain: must(t, mail.ParseDomain, "victim.example"),
 		RelayDomain: must(t, mail.ParseDomain, "relayed.example"), Backup: must(t, mail.ParseDomain, "b-cb00710a.probe.example"),
 		Local: must(t, mail.ParseAddress, "postmaster@victim.example"), Collector: must(t, mail.ParseDomain, "probe.example"),
+		Front: Front{
+			Host: "mx.probe.example", Four: netip.MustParseAddr("192.0.2.66"), Six: netip.MustParseAddr("2001:db8::66"),
+			Ports: map[uint16]uint16{25: 25, 443: 443, 465: 465, 587: 587},
+		},
 	}
 }
 
@@ -30,7 +36,7 @@ func TestEveryFormExpands(t *testing.T) {
 	token := Mint(nil, [5]byte{}, tokenTime)
 	recipient := must(t, mail.ParseAddress, string(token)+"@probe.example")
 	used := map[string]bool{}
-	for _, f := range Forms() {
+	for _, f := range All() {
 		e, missing := f.Expand(allFacts(t), token, recipient)
 		if len(missing) > 0 {
 			t.Errorf("%s: with all facts known it still needs %q", f.ID, missing)
@@ -60,6 +66,11 @@ func TestExpand(t *testing.T) {
 		{"backup-mx", "s-pt-token@probe.example", "", "pt-token@b-cb00710a.probe.example", ""},
 		{"helo-ip", "s-pt-token@probe.example", "", "pt-token@probe.example", "[203.0.113.10]"},
 		{"ideographic-dot", "s-pt-token@probe.example", "SMTPUTF8", "pt-token@probe\u3002example", ""},
+		{"socks5-ipv4", "s-pt-token@probe.example", "", "pt-token@probe.example", "192.0.2.66:25"},
+		{"socks5-ipv6", "s-pt-token@probe.example", "", "pt-token@probe.example", "[2001:db8::66]:25"},
+		{"connect-name", "s-pt-token@probe.example", "", "pt-token@probe.example", "mx.probe.example:25"},
+		{"connect-web", "s-pt-token@probe.example", "", "pt-token@probe.example", "192.0.2.66:443"},
+		{"connect-inside-own", "s-pt-token@probe.example", "", "pt-token@probe.example", "203.0.113.10:25"},
 		{"smuggle-crlf-lf", "s-pt-token@probe.example", "", "postmaster@victim.example", "\r\n.\n"},
 	} {
 		f, ok := Find(c.id)
@@ -84,16 +95,85 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 
 func TestBadTables(t *testing.T) {
 	for _, c := range []struct{ name, table, want string }{
-		{"too few cells", "a\tcore", "t.tsv:1: 2 cells"},
-		{"unknown set", "# c\na\tbest\t{x}\t{tu}\t-\tquoting\tRFC", "t.tsv:2: unknown set"},
-		{"unknown placeholder", "a\tcore\t{y}\t{tu}\t-\tquoting\tRFC", "unknown placeholder"},
-		{"unclosed placeholder", "a\tcore\t{x\t{tu}\t-\tquoting\tRFC", "unknown placeholder"},
-		{"unknown hole", "a\tcore\t{x}\t{tu}\t-\tnone\tRFC", `unknown hole "none"`},
-		{"no source", "a\tcore\t{x}\t{tu}\t-\tquoting\t", "needs an id and a source"},
-		{"twice", "a\tcore\t{x}\t{tu}\t-\tquoting\tRFC\na\tcore\t{x}\t{tu}\t-\tquoting\tRFC", "t.tsv:2: form \"a\" stands twice"},
+		{"too few cells", "a\tsmtp", "t.tsv:1: 2 cells"},
+		{"unknown door", "a\tback\tcore\t{x}\t{tu}\t-\tquoting\tRFC", `t.tsv:1: door "back": unknown`},
+		{"unknown set", "# c\na\tsmtp\tbest\t{x}\t{tu}\t-\tquoting\tRFC", "t.tsv:2: unknown set"},
+		{"unknown placeholder", "a\tsmtp\tcore\t{y}\t{tu}\t-\tquoting\tRFC", "unknown placeholder"},
+		{"unclosed placeholder", "a\tsmtp\tcore\t{x\t{tu}\t-\tquoting\tRFC", "unknown placeholder"},
+		{"unknown hole", "a\tsmtp\tcore\t{x}\t{tu}\t-\tnone\tRFC", `unknown hole "none"`},
+		{"no source", "a\tsmtp\tcore\t{x}\t{tu}\t-\tquoting\t", "needs an id and a source"},
+		{"twice", "a\tsmtp\tcore\t{x}\t{tu}\t-\tquoting\tRFC\na\tsmtp\tcore\t{x}\t{tu}\t-\tquoting\tRFC", "t.tsv:2: form \"a\" stands twice"},
 	} {
 		if _, err := parseForms("t.tsv", c.table); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
+		}
+	}
+}
+
+// Proxies are led to the collector, or by an owner's wish to the machine that
+// they run on; never to anybody else.
+func TestProxiesAreLedToUsAlone(t *testing.T) {
+	facts := allFacts(t)
+	for _, f := range All() {
+		if f.Door != door.SOCKS && f.Door != door.Connect {
+			continue
+		}
+		e, _ := f.Expand(facts, "pt-token", must(t, mail.ParseAddress, "pt-token@probe.example"))
+		if e.MoveArg == "" {
+			continue // asks for no place
+		}
+		host, _, err := net.SplitHostPort(e.MoveArg)
+		if err != nil {
+			t.Errorf("%s: %q is no host:port", f.ID, e.MoveArg)
+		}
+		ours := host == facts.Front.Host || host == facts.Front.Four.String() || host == facts.Front.Six.String()
+		own := host == "127.0.0.1" || host == facts.Addr.String()
+		if !ours && (!own || f.Set != Inside) {
+			t.Errorf("%s leads a proxy to %s", f.ID, host)
+		}
+	}
+}
+
+func TestEachDoorHasItsForms(t *testing.T) {
+	n := 0
+	for _, d := range []door.Door{door.SMTP, door.SOCKS, door.Connect} {
+		n += len(At(d))
+		if len(At(d)) == 0 || At(d)[0].Door != d || At(d)[0].Set != Core {
+			t.Errorf("%s: forms %v, want its own, core first", d, At(d))
+		}
+	}
+	if n != len(All()) {
+		t.Errorf("%d forms at the doors, %d in the table", n, len(All()))
+	}
+	if len(At(door.Forward)) != len(Forms()) {
+		t.Error("a forwarded port speaks SMTP and is played the battery of the smtp door")
+	}
+}
+
+func TestAFrontMeansTheSameMachineThere(t *testing.T) {
+	for _, c := range []struct {
+		collector, target string
+		led               bool
+	}{
+		{"192.0.2.66", "203.0.113.10", true},
+		{"127.0.0.1", "127.0.0.1", true},
+		{"127.0.0.1", "203.0.113.10", false},
+		{"127.0.0.1", "10.0.0.1", false},
+		{"10.0.0.2", "203.0.113.10", false},
+		{"10.0.0.2", "192.168.1.1", true},
+		{"::1", "2001:db8::1", false},
+		{"fd00::1", "2001:db8::1", false},
+	} {
+		a := netip.MustParseAddr(c.collector)
+		f := Front{Host: "mx.probe.example"}
+		if a.Is4() {
+			f.Four = a
+		} else {
+			f.Six = a
+		}
+		got := f.For(netip.MustParseAddr(c.target))
+		if led := got.Four.IsValid() || got.Six.IsValid(); led != c.led || (got.Host != "") != c.led {
+			t.Errorf("a collector at %s, a proxy at %s: %+v, want led %v", c.collector, c.target, got, c.led)
 		}
 	}
 }

@@ -35,6 +35,14 @@ var placeholders = map[string]string{
 	"local":   "a mailbox that the target serves (--recipient ADDRESS)",
 	"rd":      "a domain that the target relays for (--relay-domain NAME)",
 	"mxd":     "a zone of our own that lists the target as an MX (--zone NAME)",
+	"ch":      "a host name of the collector (--collector DOMAIN with an MX, or --zone NAME)",
+	"c4":      "an IPv4 address of the collector (--collector-address ADDR)",
+	"c6":      "an IPv6 address of the collector (--collector-address ADDR)",
+	"p25":     "a collector that listens for mail (--collector DOMAIN)",
+	"p443":    "port 443 of the collector (--collector-ports 443)",
+	"p465":    "port 465 of the collector (--collector-ports 465)",
+	"p587":    "port 587 of the collector (--collector-ports 587)",
+	"xa":      "the target's address",
 	"ip":      "the target's address",
 	"addr":    "the target's address",
 }
@@ -78,7 +86,17 @@ type Facts struct {
 	Backup      mail.Domain      // a name in our zone that lists the target as the second MX
 	Collector   mail.Domain      // mail for it reaches us
 	CollectorIP netip.Addr       // where it arrives
+	Front       Front            // where a proxy can be led to
 	Sender      mail.ReversePath // the neutral sender; zero: the token at the collector's domain
+}
+
+// A Front is the collector as others reach it: proxies are asked for these
+// addresses and for no others.
+type Front struct {
+	Host  string            // a name that leads to it, "" for none
+	Four  netip.Addr        // its IPv4 address
+	Six   netip.Addr        // its IPv6 address
+	Ports map[uint16]uint16 // the ports that it serves, each for the one that it stands for: 25 for 25 in earnest, any other in a lab
 }
 
 // An Envelope is a form expanded for one target and one token: the bytes that
@@ -134,8 +152,9 @@ func (f Facts) values(token Token, recipient mail.Address) map[string]string {
 		"ip": mail.LiteralDomain(f.Addr).String(), "cip": mail.LiteralDomain(f.CollectorIP).String(),
 	}
 	if f.Addr.IsValid() {
-		v["addr"] = f.Addr.String()
+		v["addr"], v["xa"] = f.Addr.String(), inAuthority(f.Addr)
 	}
+	f.Front.into(v)
 	if recipient.IsZero() {
 		return v
 	}
@@ -150,4 +169,40 @@ func (f Facts) values(token Token, recipient mail.Address) map[string]string {
 		v["x"] = f.Sender.Address().String()
 	}
 	return v
+}
+
+// into adds what a proxy is asked for.
+func (f Front) into(v map[string]string) {
+	v["ch"], v["c4"], v["c6"] = f.Host, inAuthority(f.Four), inAuthority(f.Six)
+	for stands, port := range f.Ports {
+		v[fmt.Sprintf("p%d", stands)] = fmt.Sprint(port)
+	}
+}
+
+// inAuthority is an address as it stands before ":port" (RFC 3986 section 3.2.2).
+func inAuthority(a netip.Addr) string {
+	switch a = a.Unmap().WithZone(""); {
+	case !a.IsValid():
+		return ""
+	case a.Is6():
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
+// For returns the front as far as a proxy at a means the same machine by it:
+// our loopback is not its loopback, and our private network is hardly its own.
+func (f Front) For(a netip.Addr) Front {
+	same := func(c netip.Addr) netip.Addr {
+		switch {
+		case c.IsLoopback() && !a.IsLoopback(), (c.IsPrivate() || c.IsLinkLocalUnicast()) && !a.IsPrivate() && !a.IsLoopback() && !a.IsLinkLocalUnicast():
+			return netip.Addr{}
+		}
+		return c
+	}
+	f.Four, f.Six = same(f.Four), same(f.Six)
+	if !f.Four.IsValid() && !f.Six.IsValid() {
+		f.Host = "" // it would lead to the same places
+	}
+	return f
 }
