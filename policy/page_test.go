@@ -38,7 +38,7 @@ var demands = []struct{ what, where, test string }{
 	{"A grant is stored with its message and decided again", "policy/grant.go, serve/watch.go", "TestGrantsAreDecidedAgain"},
 	{"A reload is proved first and whole", "serve/relay.go", "TestReloadIsAtomic"},
 	{"What a transaction knew dies with it", "smtp/connection.go", "TestOnlyAWholeTransactionIsStored"},
-	{"The next hop is fixed or public", "internal/deliver/address.go", "TestDelivers"},
+	{"The next hop is fixed or public", "policy/inside.go, internal/deliver/hosts.go", "TestDelivers"},
 	{"Every way in passes the same gate", "internal/queue: Put takes grants", "TestOnlyAWholeTransactionIsStored"},
 	{"A refusal comes early and is true", "guard/session.go", "TestRolesAndCommands"},
 	{"The proof is an artifact that others verify", "policy/proof.go", "TestProofIsVerifiedByAnother"},

@@ -12,6 +12,7 @@ import (
 	"postern/internal/queue"
 	"postern/internal/resolve"
 	"postern/mail"
+	"postern/policy"
 )
 
 // chance returns a number from 0 to 1: who waits together shall not come back
@@ -97,7 +98,7 @@ func (d *Deliverer) addresses(ctx context.Context, way Route, h Host) ([]netip.A
 	var kept []netip.Addr
 	why := ""
 	for _, a := range list {
-		if w := forbidden(a, d.o.Own); w != "" {
+		if w := policy.Inside(a, d.o.Own); w != "" {
 			why = fmt.Sprintf("%s points to %s, %s, to which nobody's mail is delivered by name", h.Name, a, w)
 			continue
 		}

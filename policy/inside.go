@@ -1,16 +1,16 @@
-package deliver
+package policy
 
 import (
 	"net/netip"
 )
 
-// forbidden says why mail is never delivered to an address that only the DNS
+// Inside says why nothing is sent to an address that only the DNS or a client
 // named, or "". Who writes an MX record of 127.0.0.1 would have us speak to
 // ourselves, and of 10.0.0.1 to a neighbour that trusts us.
-func forbidden(a netip.Addr, own func(netip.Addr) bool) string {
+func Inside(a netip.Addr, own func(netip.Addr) bool) string {
 	a = a.Unmap().WithZone("")
 	if in := embedded(a); in.IsValid() {
-		if why := forbidden(in, own); why != "" {
+		if why := Inside(in, own); why != "" {
 			return why
 		}
 	}
