@@ -83,6 +83,43 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// Who watches over all that our people send may hold a message; strangers are
+// not its affair. Its word goes before that of a limit, and a lost grant before
+// both.
+func TestHold(t *testing.T) {
+	var asked []string
+	watch := func(who string, l *policy.Letter) string {
+		asked = append(asked, fmt.Sprintf("%s %d", who, len(l.To)))
+		return "breakout: too many"
+	}
+	for _, c := range []struct {
+		role  policy.Role
+		peer  string
+		asked string
+		want  string
+	}{
+		{policy.Submission, stranger, "anna 1", "breakout: too many"},
+		{policy.Trusted, "10.1.2.40", "scanner 1", "breakout: too many"},
+		{policy.MX, stranger, "", ""},
+	} {
+		asked = nil
+		b := newBench(c.role)
+		b.Hold = watch
+		b.Limits.PerUser = Rate{1, 24 * time.Hour}
+		b.deliver(t, c.peer, "x")
+		if got := strings.Join(asked, ","); got != c.asked || len(b.tray.letters) != 1 || b.tray.letters[0].Hold != c.want {
+			t.Errorf("%v: asked %q, want %q; %+v", c.role, got, c.asked, b.tray.letters)
+		}
+	}
+	b := newBench(policy.Submission)
+	b.Hold = watch
+	b.Limits.PerUser = Rate{1, 24 * time.Hour}
+	b.deliver(t, stranger, "x")
+	if got := b.deliver(t, stranger, "x"); !strings.HasPrefix(got, "250 2.0.0 Stored as ID2 and held: breakout: too many. ") {
+		t.Errorf("over its limit as well: %q", got)
+	}
+}
+
 // Fifty strangers behind one trusted address, as a proxy makes them look:
 // trust is withdrawn before the third has got anywhere.
 func TestLostClientAddresses(t *testing.T) {

@@ -37,13 +37,15 @@ func (r *Relay) withhold(who string, l *policy.Letter) string {
 }
 
 // floorOf is what an identity may send within an hour whatever it is used to.
-// Who wrote a limit for a trusted client has said what it is used to.
+// Who wrote a limit for a trusted client has said what that machine is used to;
+// a person's limit of a day is not what they do within an hour.
 func floorOf(s *Settings, who string) meter.Habit {
 	floor := s.Traffic.Floor
 	if floor == (meter.Habit{}) {
 		floor = meter.Floor
 	}
-	if own, ok := s.Guard.Clients[who]; ok && own.Per > 0 {
+	own, ok := s.Guard.Clients[who]
+	if ok && own.Per > 0 && slices.ContainsFunc(s.Policy.Trusted, func(t policy.TrustedClient) bool { return t.Name == who }) {
 		n := int64(float64(own.N) * max(1, float64(time.Hour)/float64(own.Per)))
 		floor.Messages, floor.Recipients = max(floor.Messages, n), max(floor.Recipients, n)
 	}

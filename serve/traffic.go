@@ -17,6 +17,7 @@ import (
 	"postern/internal/deliver"
 	"postern/internal/meter"
 	"postern/internal/queue"
+	"postern/mail"
 	"postern/policy"
 )
 
@@ -109,6 +110,9 @@ func (r *Relay) sender(e *guard.Event) string {
 	return e.Identity
 }
 
+// others reports a destination that is not ours: what goes there leaves.
+func (r *Relay) others(d mail.Domain) bool { return !d.IsZero() && !r.policy().Ours(d) }
+
 // count takes what the guard saw, and tells of a budget that comes to its end.
 func (r *Relay) count(e guard.Event) {
 	now := time.Now()
@@ -117,10 +121,10 @@ func (r *Relay) count(e guard.Event) {
 		r.traffic.Refused(now, r.sender(&e), e.Peer)
 	case guard.Accepted:
 		who := r.sender(&e)
-		to := make([]string, 0, 8)
+		to := make([]meter.Address, 0, 8)
 		for _, g := range e.Grants {
 			for _, d := range g.Goes() {
-				to = append(to, d.To.Domain().ASCII())
+				to = append(to, meter.Address{Destination: d.To.Domain().ASCII(), Leaves: r.others(d.To.Domain())})
 			}
 		}
 		leaves := r.traffic.Accepted(now, meter.Message{Who: who, From: e.Peer, To: to, Size: e.Size, Held: e.Why != ""})
@@ -136,7 +140,9 @@ func (r *Relay) countDelivery(e deliver.Event) {
 	var s meter.Sums
 	switch e.State {
 	case queue.Delivered:
-		s = meter.Sums{Delivered: 1, Out: r.traffic.out(&e)}
+		if s.Delivered = 1; r.others(e.To.Domain()) {
+			s.Out = r.traffic.out(&e)
+		}
 	case queue.Waiting:
 		s.Deferred = 1
 	case queue.Failed:

@@ -84,7 +84,12 @@ func queueList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			shown := false
 			show := func(page serve.QueuePage, messages bool) error {
+				if shown && len(page.Messages) == 0 {
+					return nil // the last page of those that pass may have none
+				}
+				shown = true
 				if err := printPage(c.OutOrStdout(), page, messages, asJSON); err != nil {
 					return &exit{code: exitIO, err: err}
 				}

@@ -116,7 +116,7 @@ func watchTop(ctx context.Context, screen *os.File, get func(context.Context) (s
 			return err
 		}
 		width, height, err := term.GetSize(int(screen.Fd()))
-		if err != nil {
+		if err != nil || width < 1 || height < 1 {
 			width, height = 80, 24
 		}
 		if _, err := io.WriteString(screen, framed(drawTop(&t, time.Now(), true), width, height)); err != nil {

@@ -94,12 +94,12 @@ func printTraffic(w io.Writer, page *serve.TrafficPage, asJSON bool) error {
 	for i := range page.Rows {
 		row(page.Rows[i].Name, &page.Rows[i].Sums)
 	}
-	if page.More > 0 {
-		fmt.Fprintf(t, "(%d more: --max)\t\t\t\t\t\t\t\t\t\t\n", page.More)
-	}
 	row("(total)", &page.Total)
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if page.More > 0 {
+		fmt.Fprintf(w, "(%d more: --max)\n", page.More)
 	}
 	for _, b := range page.Budgets {
 		fmt.Fprintf(w, "budget %s of %s: %s are to leave, %.0f %%\n", b.Budget, told(orNone(b.Who, "all")), octets(b.Leaves), 100*b.Share)

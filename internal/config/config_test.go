@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"postern/internal/meter"
 	"postern/internal/problem"
 	"postern/policy"
+	"postern/serve"
 )
 
 var update = flag.Bool("update", false, "write what is generated anew")
@@ -88,6 +90,14 @@ func TestProblems(t *testing.T) {
 		{"a word of the plan", `audit { alert = "postmaster@example.org" }`, "f.hcl:6:9: alert is not built yet"},
 		{"half a certificate", `tls { certificate = "f.hcl" }`, "f.hcl:6:1: tls needs a certificate and its key"},
 		{"what is not built", `storage { engine = "postgres" }`, `f.hcl:6:20: engine "postgres" is not built yet`},
+		{"a price without currency", `traffic { price_per_gib = "0.09" }`, `f.hcl:6:27: price_per_gib: "0.09" is no price; write a number and a currency, as "0.09 EUR"`},
+		{"a price that would move a terminal", "traffic {\n  price_per_gib = \"1 \\u001b[2J\"\n}", `f.hcl:7:19: price_per_gib: "1 \x1b[2J" is no price`},
+		{"a price of nothing", `traffic { price_per_gib = "-1 EUR" }`, `f.hcl:6:27: price_per_gib: "-1 EUR" is no price`},
+		{"a budget without end", `traffic { budget = "100GiB" }`, `f.hcl:6:20: budget: "100GiB" is no size a day or month; write it as 100GiB/month, or 5GiB/day`},
+		{"a budget of a week", `traffic { budget_per_user = "1GiB/week" }`, `f.hcl:6:29: budget_per_user: "1GiB/week" is no size a day or month`},
+		{"a share that is none", `traffic { soft = "120%" }`, `f.hcl:6:18: soft: "120%" is no share; write it as 80%, from 1% to 100%`},
+		{"a share without its sign", `traffic { soft = "80" }`, `f.hcl:6:18: soft: "80" is no share`},
+		{"breakouts a day", `traffic { breakout = "50/d" }`, `f.hcl:6:22: breakout: "50/d" is no rate an hour; write it as 50/h, or off`},
 		{"interpolation", `user "${x}" { may_send_as = [] }`, "f.hcl:6:7: Invalid string literal"},
 		{"a function that is none", "limits {\n  errors = max(1)\n}", `f.hcl:7:12: unknown function max; there are file("name") and env("NAME")`},
 		{"an environment without it", "metrics {\n  address = env(\"POSTERN_TEST_NOT_SET\")\n}", "f.hcl:7:13: the environment has no POSTERN_TEST_NOT_SET"},
@@ -150,6 +160,13 @@ limits {
 }
 metrics { address = env("POSTERN_TEST_METRICS") }
 log { format = "json" }
+traffic {
+  price_per_gib   = "0.09 €"
+  budget          = "100GiB/month"
+  budget_per_user = "5GiB/day"
+  soft            = "75%"
+  breakout        = "200/h"
+}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -163,6 +180,12 @@ log { format = "json" }
 	}
 	if s.Engine.MessageSize != 5<<20 || s.Guard.PerUserBytes.N != 1<<30 || s.Guard.Clients["anna"].N != 10 || !s.Log.JSON || s.Metrics != netip.MustParseAddrPort("127.0.0.1:9125") {
 		t.Errorf("settings = %+v", s)
+	}
+	if want := (serve.Traffic{
+		Price: 0.09, Currency: "€", Soft: 0.75, Floor: meter.Habit{Messages: 200, Recipients: 400},
+		All: serve.Budget{Octets: 100 << 30, Per: meter.Monthly, Text: "100GiB/month"}, Each: serve.Budget{Octets: 5 << 30, Per: meter.Daily, Text: "5GiB/day"},
+	}); s.Traffic != want {
+		t.Errorf("traffic = %+v", s.Traffic)
 	}
 	if at := s.Policy.Users[0].MaySendAs[0].At.String(); at != "f.hcl:15:18" {
 		t.Errorf("may_send_as stands at %s", at)

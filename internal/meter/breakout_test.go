@@ -32,7 +32,7 @@ func (h *history) sends(n, to int, within time.Duration) *history {
 				h.last = i + 1
 			}
 		}
-		h.m.Accepted(at, meter.Message{Who: "anna", To: slices.Repeat([]string{"far.example"}, to), Held: why != ""})
+		h.m.Accepted(at, meter.Message{Who: "anna", To: slices.Repeat([]meter.Address{{Destination: "far.example"}}, to), Held: why != ""})
 	}
 	h.now = h.now.Add(within)
 	return h

@@ -68,12 +68,12 @@ type Sums struct {
 	Messages   int64 `json:"messages,omitzero"`   // accepted
 	Recipients int64 `json:"recipients,omitzero"` // addresses that these go to
 	In         int64 `json:"octets_in,omitzero"`  // of these messages
-	Leaves     int64 `json:"leaves,omitzero"`     // octets of these that are to leave: our people's, once for each destination
+	Leaves     int64 `json:"leaves,omitzero"`     // octets that our people want to leave: of each message, once for each destination that is not ours
 	Held       int64 `json:"held,omitzero"`       // of these messages, those that wait for the operator
 	HeldTo     int64 `json:"held_to,omitzero"`    // addresses that these would go to
 	Refused    int64 `json:"refused,omitzero"`    // commands that were answered with a refusal
 	Delivered  int64 `json:"delivered,omitzero"`  // addresses whose next hop took a message
-	Out        int64 `json:"octets_out,omitzero"` // of what they took
+	Out        int64 `json:"octets_out,omitzero"` // of what left with these, to destinations that are not ours
 	Deferred   int64 `json:"deferred,omitzero"`   // attempts that were put off
 	Failed     int64 `json:"failed,omitzero"`     // addresses that were given up
 }
@@ -283,69 +283,62 @@ func (m *Meter) addTo(to string, s *Sums) {
 type Message struct {
 	Who  string     // the identity or trusted client; "": a stranger
 	From netip.Addr // the client
-	To   []string   // the destination of each address that it goes to; it is sorted
+	To   []Address  // those that it goes to; they are sorted
 	Size int64      // in octets
 	Held bool
 }
 
+// An Address is one of the addresses that a message goes to.
+type Address struct {
+	Destination string
+	Leaves      bool // it is not one of ours
+}
+
 // Accepted counts a message. By destination it is counted for each that it
-// goes to. It returns how many octets are to leave.
+// goes to. It returns how many octets are to leave: what is held does not.
 func (m *Meter) Accepted(now time.Time, a Message) (leaves int64) {
-	slices.Sort(a.To)
-	each := Sums{Messages: 1, In: a.Size}
-	if a.Who == "" {
-		a.Who = Strangers
-	} else {
-		each.Leaves = a.Size
-	}
+	slices.SortFunc(a.To, func(x, y Address) int { return cmp.Compare(x.Destination, y.Destination) })
+	all := Sums{Messages: 1, In: a.Size, Recipients: int64(len(a.To))}
 	if a.Held {
-		each.Held = 1
+		all.Held, all.HeldTo = 1, all.Recipients
 	}
-	all := each
-	all.Recipients, all.Leaves = int64(len(a.To)), 0
-	if a.Held {
-		all.HeldTo = all.Recipients
-	}
+	each := all
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.roll(now)
 	for rest := a.To; len(rest) > 0; {
 		n := 1
-		for n < len(rest) && rest[n] == rest[0] {
+		for n < len(rest) && rest[n].Destination == rest[0].Destination {
 			n++
 		}
-		each.Recipients = int64(n)
+		each.Recipients, each.HeldTo, each.Leaves = int64(n), 0, 0
 		if a.Held {
 			each.HeldTo = int64(n)
+		} else if rest[0].Leaves && a.Who != "" {
+			each.Leaves = a.Size
 		}
 		all.Leaves += each.Leaves
-		m.addTo(rest[0], &each)
+		m.addTo(rest[0].Destination, &each)
 		rest = rest[n:]
 	}
-	m.add(now, a.Who, a.From, &all)
+	m.add(now, cmp.Or(a.Who, Strangers), a.From, &all)
 	return all.Leaves
 }
 
 // Refused counts a refusal. It has no destination: that would be a name that a
 // stranger chose.
 func (m *Meter) Refused(now time.Time, who string, from netip.Addr) {
-	if who == "" {
-		who = Strangers
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.add(now, who, from, &Sums{Refused: 1})
+	m.add(now, cmp.Or(who, Strangers), from, &Sums{Refused: 1})
 }
 
 // Delivery counts what became of one delivery: Delivered, Out, Deferred and
 // Failed of s.
 func (m *Meter) Delivery(now time.Time, who string, from netip.Addr, to string, s Sums) {
-	if who == "" {
-		who = Strangers
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.add(now, who, from, &s)
+	m.add(now, cmp.Or(who, Strangers), from, &s)
 	m.addTo(to, &s)
 }
 

@@ -1,0 +1,359 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/guard"
+	"postern/internal/identity"
+	"postern/internal/meter"
+	"postern/internal/queue"
+	"postern/internal/queue/pebble"
+	"postern/internal/queue/queuetest"
+	"postern/internal/state"
+	"postern/policy"
+	"postern/smtp"
+)
+
+func (r *running) login(name string) *smtp.Client {
+	r.t.Helper()
+	c := r.dial("submission")
+	if err := c.StartTLS(r.t.Context(), &tls.Config{InsecureSkipVerify: true}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := c.Auth(r.t.Context(), name, password); err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+func (r *running) get(path string, v any) {
+	r.t.Helper()
+	if err := Dial(r.state).Get(r.t.Context(), path, v); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// until asks again and again until it is true.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// A password is stolen: what goes out with it is held, with what went in just
+// before, until the operator decides; through a restart.
+func TestStolenPassword(t *testing.T) {
+	s := only(loopback(ordinary()), "submission")
+	s.Metrics = free(t)
+	r := run(t, s)
+	if err := r.users.Add(identity.NewUser{Name: "anna", Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	c := r.login("anna")
+	first := 0
+	for i := range 80 {
+		reply := r.send(c, "<anna@example.org>", fmt.Sprintf("<victim%d@far.example>", i))
+		if !reply.Positive() {
+			t.Fatal(reply)
+		}
+		if strings.Contains(reply.String(), "and held: breakout: ") && first == 0 {
+			first = i + 1
+		}
+	}
+	if first != 51 {
+		t.Errorf("the first that was held is message %d, want 51", first)
+	}
+	batch := func() HeldBatch {
+		t.Helper()
+		var list []HeldBatch
+		r.get("/breakouts", &list)
+		if len(list) != 1 || list[0].Who != "anna" {
+			t.Fatalf("breakouts: %+v", list)
+		}
+		return list[0]
+	}
+	until(t, "those that waited are held as well", func() bool { return batch().Messages == 80 })
+	if b := batch(); b.Recipients != 80 || !slices.Equal(b.To, []HeldDest{{"far.example", 80}}) {
+		t.Errorf("the batch: %+v", b)
+	}
+	if _, text := get(t, "http://"+s.Metrics.String()+"/metrics"); !strings.Contains(text, "postern_breakouts_total 1\n") {
+		t.Error("no breakout in the metrics")
+	}
+	if b := r.Status().Breakouts; len(b) != 1 || !strings.Contains(r.Summary(t.Context()), "1 breakouts held") {
+		t.Errorf("status: %+v, %s", b, r.Summary(t.Context()))
+	}
+	var page TrafficPage
+	for _, by := range []string{"identity", "client"} {
+		r.get("/traffic?by="+by+"&since="+time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), &page)
+		if len(page.Rows) != 1 || page.Rows[0].Sums != page.Total || page.Total.Messages != 80 || page.Total.Held != 30 {
+			t.Errorf("by %s: %+v", by, page)
+		}
+	}
+	r.end()
+	r.start()
+	if reply := r.send(r.login("anna"), "<anna@example.org>", "<one.more@far.example>"); !strings.Contains(reply.String(), "held: breakout: 51 messages") {
+		t.Errorf("after a restart: %s", reply)
+	}
+	var done Batch
+	if err := Dial(r.state).Post(t.Context(), "/breakouts/release?who=anna", &done); err != nil || done != (Batch{Messages: 81}) {
+		t.Errorf("released %+v, %v", done, err)
+	}
+	c = r.login("anna")
+	for range 20 { // more than the floor of this hour, and not more than twice what was released
+		if reply := r.send(c, "<anna@example.org>", "<b@far.example>"); strings.Contains(reply.String(), "held") {
+			t.Fatalf("after the release: %s", reply)
+		}
+	}
+	if n := len(r.Status().Breakouts); n != 0 {
+		t.Errorf("%d breakouts after the release", n)
+	}
+}
+
+// A log that tests read.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *lines) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.buf.String(), part)
+}
+
+func TestBudgets(t *testing.T) {
+	s := only(loopback(ordinary()), "submission")
+	r := run(t, s)
+	r.traffic.Accepted(time.Now(), meter.Message{Who: "ben", To: []meter.Address{{Destination: "far.example", Leaves: true}}, Size: 1000})
+	log := &lines{}
+	r.o.Log = slog.New(slog.NewTextHandler(log, nil))
+	letter := queuetest.NewLetter(time.Now(), "<anna@example.org>", "<b@far.example>")
+	for _, c := range []struct {
+		name       string
+		all, each  Budget
+		want       string
+		warns      int
+		identities []string // of the status
+	}{
+		{"none", Budget{}, Budget{}, "", 0, nil},
+		{"enough", Budget{10_000, meter.Monthly, "10KB/month"}, Budget{10_000, meter.Daily, "10KB/day"}, "", 0, []string{""}},
+		{"soft", Budget{1200, meter.Monthly, "1200B/month"}, Budget{}, "", 1, []string{""}},
+		{"at its end", Budget{1000, meter.Daily, "1000B/day"}, Budget{}, "the budget of 1000B/day for all that leaves is used up", 1, []string{""}},
+		{"of one", Budget{}, Budget{1000, meter.Monthly, "1000B/month"}, "the budget of 1000B/month for ben is used up", 1, []string{"ben"}},
+	} {
+		settings := s
+		settings.Traffic.All, settings.Traffic.Each = c.all, c.each
+		g := *r.current.Load() //nolint:govet // of a generation that nobody else changes
+		g.settings = settings
+		r.current.Store(&g)
+		before := log.count("a budget comes to its end")
+		if got := r.withhold("ben", &letter); got != c.want {
+			t.Errorf("%s: held because %q, want %q", c.name, got, c.want)
+		}
+		r.alert(time.Now(), "ben", 1000)
+		r.alert(time.Now(), "ben", 0) // what was told is not told again
+		if got := log.count("a budget comes to its end") - before; got != c.warns {
+			t.Errorf("%s: %d warnings, want %d", c.name, got, c.warns)
+		}
+		var names []string
+		for _, b := range r.budgets(time.Now()) {
+			names = append(names, b.Who)
+		}
+		if !slices.Equal(names, c.identities) {
+			t.Errorf("%s: the status names %q, want %q", c.name, names, c.identities)
+		}
+	}
+}
+
+func TestFloors(t *testing.T) {
+	s := Settings{Guard: guard.Limits{Clients: map[string]guard.Rate{
+		"app": {N: 3000, Per: time.Hour}, "daily": {N: 24_000, Per: 24 * time.Hour}, "burst": {N: 10, Per: time.Second}, "small": {N: 5, Per: time.Hour}, "newsletter": {N: 9000, Per: time.Hour},
+	}}}
+	for _, name := range []string{"app", "daily", "burst", "small"} {
+		s.Policy.Trusted = append(s.Policy.Trusted, policy.TrustedClient{Name: name})
+	}
+	for who, want := range map[string]meter.Habit{
+		"anna": {Messages: 50, Recipients: 100}, "newsletter": {Messages: 50, Recipients: 100}, "app": {Messages: 3000, Recipients: 3000}, "daily": {Messages: 24_000, Recipients: 24_000},
+		"burst": {Messages: 36_000, Recipients: 36_000}, "small": {Messages: 50, Recipients: 100},
+	} {
+		if got := floorOf(&s, who); got != want {
+			t.Errorf("%s: %+v, want %+v", who, got, want)
+		}
+	}
+}
+
+// Numbers that cannot be read stop nobody's mail.
+func TestDamagedTraffic(t *testing.T) {
+	s := only(loopback(ordinary()), "mx")
+	r := &running{t: t, settings: s, state: filepath.Join(t.TempDir(), "s"), ended: make(chan error, 1)}
+	if err := os.MkdirAll(filepath.Join(r.state, "traffic"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.state, "traffic", "months.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	defer r.end()
+	r.send(r.dial("mx"), "<a@far.example>", "<anna@example.org>")
+	var page TrafficPage
+	r.get("/traffic?month="+time.Now().UTC().Format("2006-01"), &page)
+	if page.Total.Messages != 1 {
+		t.Errorf("%+v", page)
+	}
+}
+
+// filled is a relay that does not run, over a queue of so many messages, every
+// third of which is held, and every other for one domain.
+func filled(t testing.TB, n int) *Relay {
+	t.Helper()
+	folder := must(state.Open(filepath.Join(t.TempDir(), "s")))
+	q := must(pebble.Open(pebble.Options{Dir: folder.Join("queue")}))
+	t.Cleanup(func() {
+		if err := errors.Join(q.Close(), folder.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	var g sync.WaitGroup
+	for worker := range 32 {
+		g.Go(func() {
+			for i := worker; i < n; i += 32 {
+				to := "<b@far.example>"
+				if i%2 == 0 {
+					to = "<c@slow.example>"
+				}
+				l := queuetest.NewLetter(time.Unix(int64(1_790_000_000+i), 0), "<a@ours.example>", to)
+				if i%3 == 0 {
+					l.Hold = "to be looked at"
+				}
+				if _, err := q.Put(context.Background(), l, strings.NewReader("text")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	g.Wait()
+	return &Relay{o: Options{State: folder}, queue: q, traffic: must(openTraffic(folder.Join("traffic"), func(err error) { t.Error(err) }))}
+}
+
+// However many pass, pages are those of the queue's own list.
+func TestListOfMany(t *testing.T) {
+	r := filled(t, 15_000)
+	for _, f := range []queue.Filter{
+		{},
+		{State: queue.Held},
+		{State: queue.Active},
+		{Destination: "far.example"},
+		{Destination: "slow.example", State: queue.Held},
+		{Destination: "none.example"},
+		{State: queue.Held, Before: time.Unix(1_790_000_500, 0)},
+	} {
+		want, _, err := r.queue.List(t.Context(), f, queue.Page{Max: 20_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{100, 777, 1000} {
+			var got []string
+			for after := ""; ; {
+				list, next, err := r.list(t.Context(), f, queue.Page{After: after, Max: size})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range list {
+					got = append(got, list[i].ID)
+				}
+				if after = next; next == "" {
+					break
+				}
+				if len(list) != size {
+					t.Fatalf("%+v: a page of %d, want %d", f, len(list), size)
+				}
+			}
+			if !slices.EqualFunc(got, want, func(id string, m queue.Message) bool { return id == m.ID }) {
+				t.Errorf("%+v in pages of %d: %d messages, want %d", f, size, len(got), len(want))
+			}
+		}
+	}
+}
+
+func TestBatch(t *testing.T) {
+	r := filled(t, 300)
+	verbs := r.verbs()
+	do := func(verb, query string) (int, error) {
+		b, err := r.batch(t.Context(), must(url.ParseQuery(query)), verbs[verb])
+		return b.Messages, err
+	}
+	for _, c := range []struct {
+		verb, query string
+		want        int
+	}{
+		{"count", "all=1", 300},
+		{"count", "state=held", 100},
+		{"count", "destination=SLOW.example", 150},
+		{"release", "state=held&destination=slow.example", 50},
+		{"count", "state=held", 50},
+		{"hold", "to=@slow.example", 150},
+		{"count", "state=held", 200},
+		{"retry", "state=fresh", 100},
+		{"delete", "before=2026-09-21T14:15:00Z", 100}, // the first hundred seconds
+		{"delete", "all=1&before=2026-09-21T14:15:00Z", 0},
+		{"count", "all=1", 200},
+	} {
+		if got, err := do(c.verb, c.query); err != nil || got != c.want {
+			t.Errorf("%s %s: %d, %v, want %d", c.verb, c.query, got, err, c.want)
+		}
+	}
+	for query, want := range map[string]string{
+		"": "say all=1", "state=lost": "no state is called", "before=soon": "no time of RFC 3339",
+	} {
+		if n, err := do("delete", query); n != 0 || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("delete %q: %d, %v, want %q", query, n, err, want)
+		}
+	}
+}
+
+func BenchmarkSweep(b *testing.B) {
+	r := filled(b, 100_000)
+	for _, c := range []struct {
+		name string
+		f    queue.Filter
+	}{{"all", queue.Filter{}}, {"held", queue.Filter{State: queue.Held}}, {"destination", queue.Filter{Destination: "far.example"}}} {
+		b.Run(c.name, func(b *testing.B) {
+			n := 0
+			for b.Loop() {
+				after := ""
+				for n = 0; ; {
+					done, err := r.sweep(b.Context(), c.f, after, nil, r.verbs()["count"])
+					if err != nil {
+						b.Fatal(err)
+					}
+					if n, after = n+done.Messages, done.Next; after == "" {
+						break
+					}
+				}
+			}
+			b.ReportMetric(float64(n), "messages")
+		})
+	}
+}
