@@ -80,6 +80,18 @@ func (t *Transcript) Add(at time.Time, dir Dir, p []byte) {
 	t.keep(at, dir, p)
 }
 
+// Frame records octets of a protocol that has no lines, such as SOCKS. The
+// watch for credentials, which goes by lines, does not see them: the caller
+// keeps credentials out.
+func (t *Transcript) Frame(at time.Time, dir Dir, p []byte) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keep(at, dir, p)
+}
+
 // Note records a remark.
 func (t *Transcript) Note(at time.Time, text string) {
 	t.Add(at, Note, []byte(text))

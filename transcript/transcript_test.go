@@ -51,7 +51,14 @@ func TestText(t *testing.T) {
 	if want := " -> STARTTLS\n*** TLS 1.3\n ~> EHLO c\n<~  250 ok\n"; tr.String() != want {
 		t.Errorf("inside TLS:\n%s", tr.String())
 	}
+	var mixed Transcript // what has no lines leaves the watch at the beginning of one
+	mixed.Frame(noon, Sent, []byte("\x05\x01\x00"))
+	record(&mixed, "> AUTH PLAIN AGEAYg==\r\n")
+	if want := " -> \\x05\\x01\\x00\\c\n -> AUTH PLAIN (hidden)\n"; mixed.String() != want {
+		t.Errorf("behind a frame:\n%s", mixed.String())
+	}
 	var none *Transcript
+	none.Frame(noon, Sent, []byte("x"))
 	record(none, "> x\r\n")
 	none.StartTLS(noon, "x")
 	if none.String() != "" || none.Entries() != nil || none.Dropped() != 0 {
