@@ -19,6 +19,7 @@ type Policy struct {
 	domains    map[string]*domain // by A-label
 	identities map[string]*identity
 	trusted    []*trusted
+	gateways   map[string]*Gateway
 	home       mail.Domain // where mail for the bare <postmaster> goes
 }
 
@@ -62,7 +63,7 @@ type trusted struct {
 func Compile(s Source) (*Policy, error) {
 	p := &Policy{
 		source: s, listeners: map[string]*listener{}, domains: map[string]*domain{}, identities: map[string]*identity{},
-		home: s.Hostname,
+		gateways: map[string]*Gateway{}, home: s.Hostname,
 	}
 	b := &compiler{p: p}
 	if s.Hostname.IsZero() || s.Hostname.IsLiteral() {
@@ -72,6 +73,7 @@ func Compile(s Source) (*Policy, error) {
 	b.domains(s)
 	b.users(s)
 	b.trusted(s)
+	b.gateways(s)
 	err := errors.Join(b.problems...)
 	if fatal, _ := problem.Split(err); fatal != nil {
 		return nil, err

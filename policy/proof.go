@@ -29,6 +29,7 @@ type Proof struct {
 	Granted    map[string]int    `json:"granted"` // by reason
 	Strangers  int               `json:"strangers"`
 	Rows       []ProvedRow       `json:"rows"` // where something is granted; all the rest is refused
+	Gateways   []ProvedGateway   `json:"gateways,omitempty"`
 
 	Counterexamples []Counterexample `json:"counterexamples,omitempty"`
 }
@@ -61,6 +62,27 @@ type ProvedIdentity struct {
 type ProvedRecipient struct {
 	Path string `json:"path"`
 	Kind string `json:"kind"`
+}
+
+// A ProvedGateway is a gateway of the proof: how many requests were decided,
+// and which led somewhere. Its places are those that the configuration names,
+// and others that it must not lead to.
+type ProvedGateway struct {
+	Name      string          `json:"name"`
+	Login     bool            `json:"login"`
+	Clients   []string        `json:"clients,omitempty"`
+	To        []string        `json:"to"`
+	Places    []string        `json:"places"`
+	Decisions int             `json:"decisions"`
+	Passages  []ProvedPassage `json:"passages,omitempty"`
+}
+
+// A ProvedPassage says who is led where.
+type ProvedPassage struct {
+	Client   netip.Addr `json:"client"`
+	Identity string     `json:"identity,omitempty"`
+	Place    string     `json:"place"`
+	Who      string     `json:"who"`
 }
 
 // A ProvedRow says for one client and reverse-path which recipients were
@@ -102,6 +124,7 @@ func (p *Policy) Prove() *Proof {
 	v := &prover{p: p, proof: &Proof{Policy: p.Hash(), Refused: map[string]int{}, Granted: map[string]int{}}}
 	v.world()
 	v.widths()
+	v.gateways()
 	for _, l := range v.listeners {
 		for _, class := range v.proof.Classes {
 			if len(v.proof.Counterexamples) == maxCounterexamples {

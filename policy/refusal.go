@@ -34,6 +34,7 @@ func Causes() []Cause {
 	return []Cause{
 		NoSuchListener, Form, NeedTLS, NeedLogin, NoIdentity, NotYours, NotTrusted, TrustWithdrawn,
 		NotTheClients, Relaying, UnknownMailbox, Unreachable, AuthorNotYours,
+		NoPlace, InsideUs,
 	}
 }
 
@@ -79,6 +80,8 @@ var catalogue = map[Cause]text{
 	Relaying:       {550, "5.7.1", "We do not relay for %s. Send through your own provider, or log in on port 465"},
 	UnknownMailbox: {550, "5.1.1", "No such mailbox here; check the spelling of %s"},
 	Unreachable:    {550, "5.1.2", "%s is no domain that mail can be sent to; check the address"},
+	NoPlace:        {550, "5.7.1", "%s is not a place that this gateway leads to; ask your administrator to name it"},
+	InsideUs:       {550, "5.7.1", "%s is inside this network; ask your administrator to name its address"},
 	AuthorNotYours: {550, "5.7.1", "The From line %s does not belong to %s; use an address of your own"},
 }
 

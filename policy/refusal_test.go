@@ -89,6 +89,19 @@ func replies(t *testing.T) []byte {
 	}
 	seen[string(refusal.Cause)] = true
 	fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())
+	out, err := Compile(gatewaySource(t, Gateway{Name: "out", Login: true, To: reaches(t, "*:443")}))
+	if out == nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"mail.far.example:25", "127.0.0.1:443"} {
+		r := reaches(t, to)[0]
+		_, refusal := out.Pass(Client{Listener: "out", Identity: "anna"}, Place{Name: r.name, Addr: r.addr, Port: r.port})
+		if refusal == nil {
+			t.Fatalf("anna is led to %s", to)
+		}
+		seen[string(refusal.Cause)] = true
+		fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())
+	}
 	for _, cause := range Causes() {
 		if !seen[string(cause)] {
 			t.Errorf("nothing provokes %s", cause)

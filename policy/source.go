@@ -46,6 +46,7 @@ type Source struct {
 	Domains   []Domain
 	Users     []User
 	Trusted   []TrustedClient
+	Gateways  []Gateway
 	Around    Surroundings
 }
 
