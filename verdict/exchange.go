@@ -2,8 +2,10 @@ package verdict
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
+	"postern/door"
 	"postern/mail"
 	"postern/plan"
 	"postern/transcript"
@@ -15,6 +17,7 @@ type Stage string
 // The stages, in the order of a session.
 const (
 	AtConnect Stage = "connect"
+	AtProxy   Stage = "proxy" // the answer of a proxy
 	AtBanner  Stage = "banner"
 	AtHello   Stage = "hello"
 	AtMove    Stage = "move" // XCLIENT, STARTTLS, AUTH or another move of the form
@@ -53,7 +56,27 @@ type Exchange struct {
 	Tries      int        // how often the form was played
 	At         time.Time  // of the deciding reply
 	Transcript *transcript.Transcript
+
+	Answer Answer     // of a proxy, in our words
+	Said   string     // what the proxy said, or what stood where a banner should be
+	Nonce  string     // in the collector's banner that came through the proxy
+	Exit   netip.Addr // our address in that banner
+	Ours   bool       // the collector knows that banner
 }
+
+// An Answer is what a proxy said to a stranger who asked for a place.
+type Answer string
+
+// The answers. What a proxy cannot reach it would have reached for us, so it
+// is no refusal.
+const (
+	Granted     Answer = "granted"
+	WantsLogin  Answer = "login"
+	Forbidden   Answer = "forbidden"   // a rule of the proxy's
+	Unreachable Answer = "unreachable" // it tried
+	Unsupported Answer = "unsupported" // no such command or kind of address
+	NoProxy     Answer = "no proxy"    // it speaks HTTP and does not lead anywhere
+)
 
 // A Control is a recipient that tells what the server does with its own mail;
 // it is asked with RCPT and never gets a message.
@@ -79,12 +102,42 @@ type Session struct {
 	Hello      mail.Reply
 	Extensions map[string]string // EHLO keywords in upper case and their parameters
 	TLS        string            // version and cipher suite, "" of plain text
+
+	Certificate []string // the names in its certificate, where one was seen
+}
+
+// Name returns the name with which the server greets, "" when it is none.
+func (s Session) Name() string {
+	word, _, _ := strings.Cut(s.Banner.Text(), " ")
+	if d, err := mail.ParseDomain(word); err == nil && !d.IsLiteral() && strings.Contains(d.String(), ".") {
+		return d.ASCII()
+	}
+	return ""
+}
+
+// Echo returns our own address as the answer to EHLO shows it, as in
+// "mx.example Hello tester [192.0.2.1]"; invalid when it shows none.
+func (s Session) Echo() netip.Addr {
+	if !s.Hello.Positive() || len(s.Hello.Lines) == 0 {
+		return netip.Addr{}
+	}
+	text := s.Hello.Lines[0]
+	for i := strings.LastIndexByte(text, '['); i >= 0; i = strings.LastIndexByte(text[:i], '[') {
+		literal, _, _ := strings.Cut(text[i+1:], "]")
+		if a, err := netip.ParseAddr(strings.TrimPrefix(strings.TrimPrefix(literal, "IPv6:"), "ipv6:")); err == nil {
+			return a.Unmap().WithZone("")
+		}
+	}
+	return netip.Addr{}
 }
 
 // Evidence is all that one port of one address gave.
 type Evidence struct {
+	Door      door.Door      // at which we knocked; none: the smtp door
 	Addr      netip.AddrPort // X, the tested address
 	From      netip.Addr     // T, our own address as the socket has it
+	Names     []string       // of X: as the target was given, and in the DNS
+	BannerAt  []netip.Addr   // where the name in its banner leads in the DNS
 	Session   Session
 	NotTested string // why there is no evidence: refused, no SMTP; "" otherwise
 	Asked     []Asked

@@ -34,6 +34,10 @@ func Judge(e Evidence) Judgement {
 		j.explain()
 	}
 	j.measure()
+	if e.proxied() {
+		j.decideProxy()
+		return j
+	}
 	j.decide()
 	return j
 }
@@ -157,6 +161,9 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 			return r
 		}
 	}
+	if e.proxied() {
+		return e.proxyState(r, arrivals)
+	}
 	switch x.Outcome {
 	case Taken:
 		switch {
@@ -191,7 +198,7 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 		case AtMessage:
 			// It had the whole message: it may have kept it (RFC 1047).
 			r.State, r.Reason = Untested, "the server took the message and hung up instead of answering"
-		case AtMove, AtRcpt, AtData:
+		case AtMove, AtRcpt, AtData, AtProxy:
 		}
 	case Silent:
 		r.State, r.Reason = Untested, "no answer in time to "+string(x.Stage)
@@ -338,6 +345,9 @@ func byToken(list []Arrival) map[plan.Token][]Arrival {
 func (j *Judgement) measure() {
 	applies, decided := 0, 0
 	for _, f := range j.Forms {
+		if f.Form.Set == plan.Info {
+			continue // decides nothing
+		}
 		if f.Outcome == NotRun && f.Needs {
 			if !slices.Contains(j.Needs, f.Why) {
 				j.Needs = append(j.Needs, f.Why)

@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"strings"
 
+	"postern/door"
 	"postern/mail"
+	"postern/plan"
 )
 
 // proof returns the arrival that proves the port open: that of the first form
@@ -15,39 +17,63 @@ func (j *Judgement) proof() *Proof {
 		if f.State != Arrived {
 			continue
 		}
-		p := &Proof{FormResult: f, Kind: KindSMTP, Egress: f.Arrival.Peer.Addr().Unmap(), EgressName: f.Arrival.PTR, Hops: f.Arrival.Hops()}
+		p := &Proof{FormResult: f, Egress: f.Arrival.Peer.Addr().Unmap(), EgressName: f.Arrival.PTR, Hops: f.Arrival.Hops()}
 		if p.EgressName == "" {
 			p.EgressName = f.Arrival.Helo
 		}
 		if len(p.Hops) > 0 {
 			p.SeenFrom = p.Hops[0].IP
 		}
-		p.place(j.Addr.Addr().Unmap(), j.From.Unmap())
+		t := j.trail(p)
+		p.Placing, p.Through = Place(t), t.Through
+		p.note(j.Evidence)
 		return p
 	}
 	return nil
 }
 
-// place applies the address rule: where the first hop saw us come from (R)
-// and where the message came out (E), against the tested address (X) and our
-// own (T), tell a server that relays from one that has lost its clients'
-// addresses and from a port that is forwarded to somebody else's server.
-func (p *Proof) place(x, t netip.Addr) {
+// trail gathers what the address rule asks for.
+func (e Evidence) trail(p *Proof) Trail {
+	t := Trail{
+		Door: e.Door, Tested: e.Addr.Addr(), Us: e.From, Seen: p.SeenFrom, Egress: p.Egress,
+		Claimed: claimed(p.Envelope.MoveArg, p.Form.Hole, p.SeenFrom),
+		Names:   e.Names, EgressNames: []string{p.Arrival.PTR, p.Arrival.Helo},
+		BannerAt: e.BannerAt, Certificate: e.Session.Certificate, Echo: e.Session.Echo(), Banner: e.Session.Name(),
+		Through: p.Nonce != "" && p.Nonce == p.Arrival.Nonce,
+	}
+	for i, h := range p.Hops {
+		if i == 0 {
+			t.By = h.By
+			continue
+		}
+		t.Handed = t.Handed || h.IP.IsValid() && h.IP == t.Tested.Unmap()
+	}
+	return t
+}
+
+// note says in words what the addresses tell besides the verdict.
+func (p *Proof) note(e Evidence) {
 	note := func(format string, args ...any) { p.Notes = append(p.Notes, fmt.Sprintf(format, args...)) }
-	r := p.SeenFrom
+	x, t, r := e.Addr.Addr().Unmap(), e.From.Unmap(), p.SeenFrom
+	if e.Door == door.SOCKS || e.Door == door.Connect {
+		p.noteProxy(note, x)
+		return
+	}
 	switch {
+	case p.Kind == KindForward && r == x:
+		note("the first hop saw %s, not us: it took the stranger for its customer", r)
+		return
+	case p.Kind == KindForward:
+		note("a guess, since no trace field shows where the first hop saw us come from: %s", signsFor(p.Signs))
+		return
 	case t.IsLoopback() && x.IsLoopback():
 		note("tested from the machine itself, which many servers trust: test once more from outside")
 	case !r.IsValid():
 		note("the first hop does not say where it saw us come from")
 	case r == t:
-	case r == x && p.Egress != x:
-		p.Kind = KindForward
-		note("the first hop saw %s, not us: it took the stranger for its customer", r)
-		return
 	case claimed(p.Envelope.MoveArg, p.Form.Hole, r):
 		note("the server believed the address that the form claimed, %s", r)
-	case r == x || r.IsLoopback() || r.IsPrivate() || r.IsLinkLocalUnicast():
+	case p.Lost:
 		note("the server saw us come from %s, so it has lost its clients' addresses (container proxy, address translation or load balancer): mend the network, not the relay rules", r)
 	default:
 		note("the first hop saw us come from %s, not from %s: a translated address, or another machine took the message first", r, t)
@@ -55,6 +81,34 @@ func (p *Proof) place(x, t netip.Addr) {
 	if p.Egress != x {
 		note("the message left through %s (%s), so that address will be put on blocklists", p.Egress, p.EgressName)
 	}
+}
+
+// noteProxy says which way the message took behind the proxy.
+func (p *Proof) noteProxy(note func(string, ...any), x netip.Addr) {
+	if p.Cascade {
+		note("it came out at %s (%s): the proxy hands strangers on to another machine, or leaves by another address, and that one will be put on blocklists", p.Egress, p.EgressName)
+	}
+	switch {
+	case p.Through:
+	case len(p.Hops) > 0 && p.Hops[0].By != "":
+		note("the proxy led us to a mail server, %s, which took the message and sent it on", p.Hops[0].By)
+	case p.Arrival.Seen == SeenByPeer && p.Nonce != "":
+		note("the greeting that we read through the proxy was of another session than the one that brought the message: something between relays mail of its own accord")
+	}
+	if p.Form.Set == plan.Inside {
+		note("the mail server there took %s for its own neighbour", x)
+	}
+}
+
+// signsFor names the signs that speak for a forwarded port.
+func signsFor(list []Sign) string {
+	var texts []string
+	for _, s := range list {
+		if s.Weight > 0 {
+			texts = append(texts, s.Text)
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // claimed reports whether the form itself made the server believe address r.

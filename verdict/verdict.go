@@ -35,6 +35,7 @@ const (
 	Local    State = "local"    // taken for a mailbox of the server's own
 	Refused  State = "refused"
 	Untested State = "untested"
+	Noted    State = "noted" // granted, and proves nothing about mail: of the set info
 )
 
 // A FormResult is the state of one form and why it is so.
@@ -48,20 +49,23 @@ type FormResult struct {
 // A Kind is the way by which strangers' mail leaves.
 type Kind string
 
-// The kinds of open relay that an SMTP port can be.
+// The kinds of open relay.
 const (
 	KindSMTP    Kind = "smtp"    // the server itself relays
+	KindSOCKS   Kind = "socks"   // a SOCKS proxy that reaches port 25
 	KindForward Kind = "forward" // the port is forwarded to a server that trusts the forwarder
+	KindConnect Kind = "connect" // a web proxy that reaches port 25
 )
 
 // A Proof is the message that arrived.
 type Proof struct {
 	FormResult
-	Kind       Kind
+	Placing
 	Egress     netip.Addr // E: from where it reached the collector
 	EgressName string     // its name in the DNS or, failing that, its EHLO name
 	SeenFrom   netip.Addr // R: our address as the first hop saw it; invalid when no field tells
 	Hops       []mail.Received
+	Through    bool     // at a proxy: the collector got it in the session whose banner we read
 	Notes      []string // what the addresses tell besides
 }
 
@@ -73,10 +77,11 @@ type Judgement struct {
 	Do          string // what helps when the verdict is not closed; "" otherwise
 	Forms       []FormResult
 	Proof       *Proof
-	Backscatter *Arrival // a notice to a forged sender, the exhibit; nil when there was none
-	CatchAll    bool     // an unknown recipient of the server's own domain was accepted
-	Tested      float64  // share of the forms that apply and were really decided, 0 to 1
-	Needs       []string // what is missing for the forms that do not apply yet
+	Backscatter *Arrival    // a notice to a forged sender, the exhibit; nil when there was none
+	Elsewhere   *FormResult // the form by which a proxy that shuts port 25 serves strangers all the same; nil when none did
+	CatchAll    bool        // an unknown recipient of the server's own domain was accepted
+	Tested      float64     // share of the forms that apply and were really decided, 0 to 1
+	Needs       []string    // what is missing for the forms that do not apply yet
 }
 
 // Count returns how many forms are in the state.

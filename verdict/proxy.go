@@ -1,0 +1,164 @@
+package verdict
+
+import (
+	"fmt"
+	"time"
+
+	"postern/door"
+	"postern/plan"
+)
+
+// proxied reports whether the door is one at which a proxy stands.
+func (e Evidence) proxied() bool { return e.Door == door.SOCKS || e.Door == door.Connect }
+
+// proxyState decides one form that was played through a proxy, of which
+// nothing has arrived as a message.
+func (e Evidence) proxyState(r FormResult, arrivals []Arrival) FormResult {
+	r.State = Refused
+	switch r.Outcome {
+	case NotRun:
+		r.State, r.Reason = Untested, r.Why
+	case Taken:
+		switch {
+		case r.Form.Set == plan.Info:
+			r.State, r.Reason = Noted, r.Said
+		case len(arrivals) > 0:
+			r.State, r.Arrival = Bounced, &arrivals[0]
+		default:
+			r.State = Accepted
+		}
+	case Denied, NotOffered:
+		r.Reason = r.Said
+		if r.Answer == Unreachable {
+			r = e.unreached(r, "the proxy would have led us there, and could not: "+r.Said)
+		}
+	case Deferred:
+		r.State, r.Reason = Untested, "put off: "+r.Reply.String()
+	case Dropped:
+		switch {
+		case r.Stage == AtMessage:
+			r.State, r.Reason = Untested, "it took the message and hung up instead of answering"
+		case r.Answer == Granted:
+			r.Reason = "the proxy said yes and hung up"
+		case r.Stage == AtConnect:
+			r.State, r.Reason = Untested, "the proxy closed the connection before it was asked"
+		default:
+			r.Reason = "the proxy hung up instead of an answer"
+		}
+	case Silent:
+		if r.Answer == Granted {
+			return e.unreached(r, "the proxy said yes, and nothing came back in time")
+		}
+		return e.unreached(r, "the proxy did not answer in time")
+	}
+	return r
+}
+
+// unreached settles a form that led nowhere: when another port of the same
+// machine could be reached through the proxy, it is this port that is shut.
+func (e Evidence) unreached(r FormResult, why string) FormResult {
+	r.State, r.Reason = Untested, why
+	if r.Form.Set != plan.Info && e.elsewhere() {
+		r.State = Refused
+	}
+	return r
+}
+
+// elsewhere reports whether the collector was reached through the proxy at a
+// port that is not for mail.
+func (e Evidence) elsewhere() bool {
+	for _, x := range e.Exchanges {
+		if x.Form.Set == plan.Info && x.Ours {
+			return true
+		}
+	}
+	return false
+}
+
+// decideProxy judges a proxy. It is open for mail only when a message came
+// through; that it serves strangers otherwise is told beside.
+func (j *Judgement) decideProxy() {
+	for i, f := range j.Forms {
+		if f.State == Noted && f.Ours && j.Elsewhere == nil {
+			j.Elsewhere = &j.Forms[i]
+		}
+	}
+	if proof := j.proof(); proof != nil {
+		j.Verdict, j.Proof, j.Why = Open, proof, plan.Why(proof.Form.Hole)
+		return
+	}
+	if n := j.Count(Accepted); n > 0 {
+		j.Verdict = Accepts
+		j.Why = fmt.Sprintf("a mail server behind the proxy took the messages of %d forms, nothing arrived in %s", n, j.Waited.Round(time.Second))
+		j.Do = "look at the log of the proxy, and of the mail server to which it leads, for the token"
+		if j.Blind != "" {
+			j.Why = fmt.Sprintf("a mail server behind the proxy took the messages of %d forms; arrivals could not be seen: %s", n, j.Blind)
+			j.Do = "give the check a collector, so that what it took can prove where it goes: --collector DOMAIN"
+		}
+		return
+	}
+	if why, do := j.doubtProxy(); why != "" {
+		j.Verdict, j.Why, j.Do = Inconclusive, why, do
+		return
+	}
+	j.Verdict, j.Why = Closed, j.closedProxy()
+}
+
+// doubtProxy returns why nothing can be concluded from what did not come
+// through, or "".
+func (j *Judgement) doubtProxy() (why, do string) {
+	played, needs := 0, ""
+	for _, f := range j.Forms {
+		switch {
+		case f.Outcome != NotRun && f.Form.Set != plan.Info:
+			played++
+		case f.Needs && needs == "":
+			needs = f.Why
+		}
+	}
+	switch {
+	case played == 0 && needs != "":
+		return "it is a proxy, and nothing could be asked of it: the check " + needs, "give the check a collector that the proxy can be led to: --collector DOMAIN"
+	case played == 0:
+		return "no form could be played: " + j.firstReason(), "see the transcript, or try again later"
+	case j.Blind != "" && j.led():
+		return "arrivals could not be seen: " + j.Blind, "give the check a collector that the proxy can be led to: --collector DOMAIN"
+	case j.Tested < enough || j.coreUntested():
+		return j.firstReason(), "see that the proxy's machine reaches the collector, then check again; a port of its own that is not for mail tells the two apart: --collector-ports 443"
+	}
+	return "", ""
+}
+
+// led reports whether the proxy led us somewhere, or tried to: then it matters
+// whether the collector is there.
+func (j *Judgement) led() bool {
+	for _, f := range j.Forms {
+		if f.Answer == Granted || f.Answer == Unreachable {
+			return true
+		}
+	}
+	return false
+}
+
+// closedProxy says why strangers' mail does not leave by this proxy.
+func (j *Judgement) closedProxy() string {
+	if j.Elsewhere != nil {
+		return "leads strangers to other ports, though not to port 25: an open proxy, but no way out for mail"
+	}
+	count, refused := make(map[Answer]int), 0
+	for _, f := range j.Forms {
+		if f.State == Refused && f.Form.Set != plan.Info && f.Answer != Unsupported {
+			count[f.Answer]++
+			refused++
+		}
+	}
+	switch {
+	case count[WantsLogin] > 0 && count[WantsLogin] == refused:
+		return "nobody gets anywhere without a login"
+	case count[NoProxy] > 0 && count[NoProxy] == refused:
+		return "it is a web server and leads nowhere"
+	case count[Granted] > 0:
+		return "it says yes, and leads to no mail server that takes strangers' mail"
+	}
+	return "every form was refused"
+}
