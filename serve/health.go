@@ -52,7 +52,7 @@ func (r *Relay) Summary(ctx context.Context) string {
 	}
 	text += "; " + count(waiting, "message waits", "messages wait")
 	if n := len(r.traffic.Breakouts()); n > 0 {
-		text += fmt.Sprintf("; %d breakouts held (postern release)", n)
+		text += fmt.Sprintf("; breakouts held: %d (postern release)", n)
 	}
 	if a := g.audited.Load(); a != nil {
 		text += "; audited " + a.At.UTC().Format(time.RFC3339)

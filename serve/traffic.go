@@ -54,6 +54,8 @@ type traffic struct {
 	dir   string
 	broke chan struct{} // somebody has broken out
 
+	saving sync.Mutex
+
 	mu   sync.Mutex
 	sent map[transaction]struct{}
 
@@ -73,14 +75,20 @@ type transaction struct {
 }
 
 func openTraffic(dir string, report func(error)) (*traffic, error) {
-	m, err := meter.Open(dir, report)
+	m, err := meter.Open(dir, time.Now(), report)
 	if err != nil {
 		return nil, err
 	}
 	return &traffic{Meter: m, dir: dir, broke: make(chan struct{}, 1), sent: map[transaction]struct{}{}}, nil
 }
 
-func (t *traffic) save() error { return t.Save(t.dir) }
+// save writes what has changed. An older copy of a file must not be written
+// after a newer one.
+func (t *traffic) save() error {
+	t.saving.Lock()
+	defer t.saving.Unlock()
+	return t.Save(t.dir)
+}
 
 // maxSent bounds how many transactions are remembered: the outcomes of one come
 // one right after the other, between those of at most some hundred others.

@@ -95,7 +95,7 @@ func TestStolenPassword(t *testing.T) {
 	if _, text := get(t, "http://"+s.Metrics.String()+"/metrics"); !strings.Contains(text, "postern_breakouts_total 1\n") {
 		t.Error("no breakout in the metrics")
 	}
-	if b := r.Status().Breakouts; len(b) != 1 || !strings.Contains(r.Summary(t.Context()), "1 breakouts held") {
+	if b := r.Status().Breakouts; len(b) != 1 || !strings.Contains(r.Summary(t.Context()), "breakouts held: 1") {
 		t.Errorf("status: %+v, %s", b, r.Summary(t.Context()))
 	}
 	var page TrafficPage

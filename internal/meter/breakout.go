@@ -50,15 +50,18 @@ type Breakout struct {
 // A watch is who has broken out, and what the operator has accepted.
 type watch struct {
 	Open     map[string]*Breakout `json:"open"`
-	Accepted map[string]accepted  `json:"accepted"`
+	Accepted map[string]decided   `json:"accepted"` // habits
+	Settled  map[string]decided   `json:"settled"`  // what was sent within an hour until it was decided on
 }
 
-type accepted struct {
+type decided struct {
 	Habit
 	At time.Time `json:"at"`
 }
 
-func newWatch() watch { return watch{map[string]*Breakout{}, map[string]accepted{}} }
+func newWatch() watch {
+	return watch{map[string]*Breakout{}, map[string]decided{}, map[string]decided{}}
+}
 
 func (h Habit) atLeast(o Habit) Habit {
 	return Habit{max(h.Messages, o.Messages), max(h.Recipients, o.Recipients)}
@@ -89,8 +92,10 @@ func (m *Meter) thisHour(who string) Habit {
 	if sums == nil {
 		return Habit{}
 	}
-	done := m.settled[who]
-	return Habit{sums.Messages - done.Messages, sums.Recipients - done.Recipients}
+	if done, ok := m.watch.Settled[who]; ok && hourOf(done.At) == m.now {
+		return Habit{sums.Messages - done.Messages, sums.Recipients - done.Recipients}
+	}
+	return Habit{sums.Messages, sums.Recipients}
 }
 
 // Judge says why a message of who to so many addresses is to be held: because
@@ -158,11 +163,11 @@ func (m *Meter) Decide(now time.Time, who string, accept bool) (Breakout, bool) 
 		if sums := m.current.by[Identity][who]; sums != nil {
 			most = most.atLeast(Habit{sums.Messages, sums.Recipients})
 		}
-		m.watch.Accepted[who] = accepted{most, now}
+		m.watch.Accepted[who] = decided{most, now}
 	}
 	delete(m.habits, who)
 	if sums := m.current.by[Identity][who]; sums != nil {
-		m.settled[who] = Habit{sums.Messages, sums.Recipients}
+		m.watch.Settled[who] = decided{Habit{sums.Messages, sums.Recipients}, startOf(m.now)}
 	}
 	return *b, true
 }
@@ -179,10 +184,15 @@ func (m *Meter) Silent(now time.Time) (ended []Breakout) {
 			m.dirty[watchFile] = true
 		}
 	}
-	for who, a := range m.watch.Accepted {
-		if hourOf(a.At) < hourOf(now)-acceptFor {
-			delete(m.watch.Accepted, who)
-			m.dirty[watchFile] = true
+	for _, old := range []struct {
+		of    map[string]decided
+		hours int64
+	}{{m.watch.Accepted, acceptFor}, {m.watch.Settled, 1}} {
+		for who, d := range old.of {
+			if hourOf(d.At) < hourOf(now)-old.hours {
+				delete(old.of, who)
+				m.dirty[watchFile] = true
+			}
 		}
 	}
 	return ended

@@ -151,3 +151,21 @@ func TestBreakoutsSurviveARestart(t *testing.T) {
 		t.Errorf("what was released is no habit after a restart: message %d", h.last)
 	}
 }
+
+// What was rejected in this hour is not held against its sender after a restart.
+func TestRejectSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	h := &history{m: open(t, dir), now: noon}
+	h.sends(500, 1, 10*time.Minute)
+	h.m.Decide(h.now, "anna", false)
+	if err := h.m.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	h.m = open(t, dir)
+	if h.sends(50, 1, 10*time.Minute); h.last != 0 {
+		t.Errorf("message %d was held", h.last)
+	}
+	if h.sends(1, 1, time.Minute); h.last != 1 {
+		t.Error("51 messages more were not a breakout")
+	}
+}

@@ -170,8 +170,8 @@ type Meter struct {
 	hours   map[int64]*span // those that are over; they do not change any more
 	months  map[int]*span   // without the current hour
 	nets    map[netip.Prefix]string
+	through int64            // the last hour that is in the months
 	habits  map[string]Habit // of this hour, as far as somebody asked
-	settled map[string]Habit // what the operator has decided on in this hour
 	watch   watch
 	seconds [ring]second
 	dirty   map[string]bool // files that are to be written
@@ -182,7 +182,7 @@ type Meter struct {
 func New() *Meter {
 	return &Meter{
 		most: mostNames, kept: keptNames, current: newSpan(), hours: map[int64]*span{}, months: map[int]*span{},
-		nets: map[netip.Prefix]string{}, habits: map[string]Habit{}, settled: map[string]Habit{}, watch: newWatch(), dirty: map[string]bool{},
+		nets: map[netip.Prefix]string{}, habits: map[string]Habit{}, watch: newWatch(), dirty: map[string]bool{},
 	}
 }
 
@@ -198,20 +198,24 @@ func monthOf(t time.Time) int {
 
 func monthStart(m int) time.Time { return time.Date(m/12, time.Month(m%12+1), 1, 0, 0, 0, 0, time.UTC) }
 
-// roll ends the hour when it is over. A clock that goes back makes the hour
-// last longer, and counts nothing twice.
+// roll ends the hour when it is over. A clock that goes back a little makes
+// the hour last longer. One that was wrong, and was set, does not: what was
+// counted with it is of the hour that it is now.
 func (m *Meter) roll(now time.Time) {
 	h := hourOf(now)
-	if h <= m.now {
+	if h == m.now || h == m.now-1 {
+		return
+	}
+	clear(m.nets)
+	clear(m.habits)
+	if h < m.now {
+		m.now = h
 		return
 	}
 	if m.current.total != (Sums{}) {
 		m.end()
 	}
 	m.now, m.current = h, newSpan()
-	clear(m.nets)
-	clear(m.habits)
-	clear(m.settled)
 	for old := range m.hours {
 		if old < h-keptHours {
 			delete(m.hours, old)
@@ -233,9 +237,21 @@ func (m *Meter) end() {
 		m.months[monthOf(at)] = month
 	}
 	month.fold(m.current, m.most)
-	m.current.cut(m.kept)
-	m.hours[m.now] = m.current
+	m.through = max(m.through, m.now)
+	over := m.hour()
+	over.cut(m.kept)
+	m.hours[m.now] = over
 	m.dirty[dayFile(m.now)], m.dirty[monthsFile] = true, true
+}
+
+// hour returns a copy of what was counted in the hour that lasts: with what was
+// counted before, if it was over once by a clock that was wrong.
+func (m *Meter) hour() *span {
+	s := m.current.clone()
+	if before := m.hours[m.now]; before != nil {
+		s.fold(before, m.most)
+	}
+	return s
 }
 
 // network returns the name of the network of a client.

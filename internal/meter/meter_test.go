@@ -22,7 +22,7 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 func open(t testing.TB, dir string) *meter.Meter {
 	t.Helper()
-	m, err := meter.Open(dir, func(err error) { t.Errorf("reported: %v", err) })
+	m, err := meter.Open(dir, noon, func(err error) { t.Errorf("reported: %v", err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +135,104 @@ func TestClockGoesBack(t *testing.T) {
 	}
 }
 
+// A clock that was far ahead and was set leaves nothing behind that counts for
+// ever, before a restart or after it.
+func TestClockWasWrong(t *testing.T) {
+	dir := t.TempDir()
+	m := open(t, dir)
+	one := func(at time.Time) { m.Accepted(at, meter.Message{Who: "anna", Size: 1}) }
+	one(noon)
+	ahead := noon.AddDate(4, 0, 0)
+	one(ahead)
+	one(ahead.Add(time.Hour))
+	one(noon.Add(time.Minute)) // and what was of the future's last hour
+	one(noon.Add(2 * time.Hour))
+	if got := m.Since(noon.Add(2*time.Hour), noon.Add(2*time.Hour), meter.Identity).Total.Messages; got < 1 {
+		t.Errorf("%d messages in this hour", got)
+	}
+	if err := m.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	m, err := meter.Open(dir, noon.Add(2*time.Hour), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	one(noon.Add(3 * time.Hour))
+	if got := m.Since(noon.Add(3*time.Hour), noon.Add(3*time.Hour), meter.Identity).Total.Messages; got != 1 {
+		t.Errorf("after a restart, %d messages in the hour, want 1", got)
+	}
+	if got := m.Month(noon, ahead, meter.Identity).Total.Messages; got != 0 {
+		t.Errorf("the month that is to come has %d messages", got)
+	}
+}
+
+// Whatever is in the files, the relay starts; what it takes from them agrees,
+// and is the same when it is written and read again.
+func FuzzOpen(f *testing.F) {
+	dir := f.TempDir()
+	m := open(f, dir)
+	for i := range 5 {
+		m.Judge(noon.Add(time.Duration(i)*time.Hour), "anna", 200, meter.Floor)
+		m.Accepted(noon.Add(time.Duration(i)*time.Hour), meter.Message{Who: "anna", From: addr("192.0.2.20"), To: to("far.example", "example.org"), Size: 3})
+		m.Decide(noon.Add(time.Duration(i)*time.Hour), "anna", i%2 == 0)
+	}
+	if err := m.Save(dir); err != nil {
+		f.Fatal(err)
+	}
+	names := []string{"2026-11-24.json", "months.json", "breakouts.json"}
+	var seed []string
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		seed = append(seed, string(text))
+	}
+	f.Add(seed[0], seed[1], seed[2])
+	f.Add("", "{}", `{"version":1,"open":{},"accepted":{},"settled":{}}`)
+	f.Add(`{"version":1,"hours":{"2026-11-24T12:00:00+05:30":{"total":{},"by":{}}}}`, `{"version":1,"through":"9999-01-01T00:00:00Z","months":{"9999-01":{}}}`, "null")
+	now := noon.Add(5 * time.Hour)
+	f.Fuzz(func(t *testing.T, day, months, watch string) {
+		dir := t.TempDir()
+		for i, text := range []string{day, months, watch} {
+			if err := os.WriteFile(filepath.Join(dir, names[i]), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := meter.Open(dir, now, func(error) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Accepted(now, meter.Message{Who: "anna", From: addr("192.0.2.20"), To: to("far.example")})
+		if err := m.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		again := must(meter.Open(dir, now, func(err error) { t.Errorf("what was written cannot be read: %v", err) }))
+		for d := range meter.Destination + 1 {
+			one, two := m.Since(now, noon.Add(-30*24*time.Hour), d), again.Since(now, noon.Add(-30*24*time.Hour), d)
+			if diff := cmp.Diff(one, two); diff != "" {
+				t.Errorf("hours by %s:\n%s", d, diff)
+			}
+			if diff := cmp.Diff(m.Month(now, now, d), again.Month(now, now, d)); diff != "" {
+				t.Errorf("the month by %s:\n%s", d, diff)
+			}
+			if d != meter.Destination && total(one.Rows) != one.Total {
+				t.Errorf("by %s the rows do not agree with %+v", d, one.Total)
+			}
+		}
+		if diff := cmp.Diff(m.Breakouts(), again.Breakouts()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 func TestRates(t *testing.T) {
 	m := meter.New()
 	for i := range 100 { // ten a second
@@ -205,7 +303,7 @@ func TestSumsAgree(t *testing.T) {
 				if err := m.Save(dir); err != nil {
 					t.Fatal(err)
 				}
-				again, err := meter.Open(dir, func(err error) { t.Errorf("reported: %v", err) })
+				again, err := meter.Open(dir, now, func(err error) { t.Errorf("reported: %v", err) })
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -303,7 +401,7 @@ func TestDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		var reported []string
-		m, err := meter.Open(dir, func(err error) { reported = append(reported, err.Error()) })
+		m, err := meter.Open(dir, noon, func(err error) { reported = append(reported, err.Error()) })
 		if err != nil || len(reported) != 1 || !strings.Contains(reported[0], c.want) || !strings.Contains(reported[0], path+".damaged") {
 			t.Fatalf("%s %q: %v, reported %q, want %q", c.file, c.text, err, reported, c.want)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,11 +123,11 @@ func (m *Meter) changed() map[string]any {
 		dirty[dayFile(m.now)], m.counted = true, false
 	}
 	if dirty[dayFile(m.now)] {
-		hours[m.now] = m.current.clone()
+		hours[m.now] = m.hour()
 	}
 	files := map[string]any{}
 	if dirty[monthsFile] {
-		t := monthsText{version, startOf(m.now - 1), map[string]spanText{}}
+		t := monthsText{version, startOf(m.through), map[string]spanText{}}
 		for month, s := range m.months {
 			t.Months[monthStart(month).Format("2006-01")] = s.text()
 		}
@@ -138,9 +139,8 @@ func (m *Meter) changed() map[string]any {
 			copied := *b
 			w.Open[who] = &copied
 		}
-		for who, a := range m.watch.Accepted {
-			w.Accepted[who] = a
-		}
+		maps.Copy(w.Accepted, m.watch.Accepted)
+		maps.Copy(w.Settled, m.watch.Settled)
 		files[watchFile] = watchText{version, w}
 	}
 	m.mu.Unlock()
@@ -184,7 +184,7 @@ func isDay(name string) bool {
 
 // Open reads what Save has written. A file that is damaged is moved aside and
 // reported; what is in the others counts.
-func Open(dir string, report func(error)) (*Meter, error) {
+func Open(dir string, now time.Time, report func(error)) (*Meter, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("traffic: %w", err)
 	}
@@ -193,14 +193,13 @@ func Open(dir string, report func(error)) (*Meter, error) {
 		return nil, fmt.Errorf("traffic: %w", err)
 	}
 	m := New()
-	through := int64(-1)
 	for _, f := range list {
 		var read func([]byte) error
 		switch name := f.Name(); {
 		case isDay(name):
 			read = m.readDay
 		case name == monthsFile:
-			read = func(text []byte) (err error) { through, err = m.readMonths(text); return err }
+			read = m.readMonths
 		case name == watchFile:
 			read = m.readWatch
 		default:
@@ -219,19 +218,33 @@ func Open(dir string, report func(error)) (*Meter, error) {
 			}
 		}
 	}
-	m.resume(through)
+	m.resume(now)
 	return m, nil
 }
 
 // resume goes on where the files end: the newest hour lasts until the clock
-// says otherwise, and what is not in the months yet is added to them.
-func (m *Meter) resume(through int64) {
-	newest := through + 1
+// says otherwise, and what is not in the months yet is added to them. What is
+// of a time that is still to come was counted by a clock that was wrong.
+func (m *Meter) resume(now time.Time) {
+	for h := range m.hours {
+		if h > hourOf(now)+1 {
+			delete(m.hours, h)
+		}
+	}
+	for month := range m.months {
+		if month > monthOf(now.Add(time.Hour)) {
+			delete(m.months, month)
+		}
+	}
+	if m.through > hourOf(now)+1 {
+		m.through = hourOf(now) - 1
+	}
+	newest := m.through + 1
 	for h := range m.hours {
 		newest = max(newest, h)
 	}
 	for h, s := range m.hours {
-		if h > through && h < newest {
+		if h > m.through && h < newest {
 			month := monthOf(startOf(h))
 			if m.months[month] == nil {
 				m.months[month] = newSpan()
@@ -240,7 +253,7 @@ func (m *Meter) resume(through int64) {
 			m.dirty[monthsFile] = true
 		}
 	}
-	m.now = max(newest, 0)
+	m.through, m.now = max(m.through, newest-1), newest
 	if s := m.hours[newest]; s != nil {
 		m.current = s
 		delete(m.hours, newest)
@@ -268,23 +281,24 @@ func (m *Meter) readDay(text []byte) error {
 	return nil
 }
 
-func (m *Meter) readMonths(text []byte) (through int64, err error) {
+func (m *Meter) readMonths(text []byte) error {
 	var t monthsText
 	if err := strict(text, &t, &t.Version); err != nil {
-		return -1, err
+		return err
 	}
 	read := map[int]*span{}
 	for at, each := range t.Months {
 		begins, err := time.Parse("2006-01", at)
 		if err != nil {
-			return -1, fmt.Errorf("%q is no month", at)
+			return fmt.Errorf("%q is no month", at)
 		}
 		if read[monthOf(begins)], err = each.span(m.most); err != nil {
-			return -1, fmt.Errorf("%s: %w", at, err)
+			return fmt.Errorf("%s: %w", at, err)
 		}
 	}
 	m.months = read
-	return hourOf(t.Through), nil
+	m.through = hourOf(t.Through)
+	return nil
 }
 
 func (m *Meter) readWatch(text []byte) error {
@@ -297,9 +311,10 @@ func (m *Meter) readWatch(text []byte) error {
 			return fmt.Errorf("the breakout of %q has another name, or no reason", who)
 		}
 	}
-	if t.Open != nil && t.Accepted != nil {
-		m.watch = t.watch
+	if t.Open == nil || t.Accepted == nil || t.Settled == nil {
+		return errors.New("a part is missing")
 	}
+	m.watch = t.watch
 	return nil
 }
 
