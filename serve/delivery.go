@@ -89,19 +89,37 @@ func routeWay(route Route) (deliver.Route, error) {
 		}
 		way.Kind, way.Hosts = deliver.ToSmarthost, append(way.Hosts, host)
 	}
-	if route.Login == "" {
+	var err error
+	if way.User, way.Pass, err = login(route.Login, route.At); err != nil {
+		return way, err
+	}
+	if route.Proxy == "" {
 		return way, nil
 	}
-	text, err := os.ReadFile(route.Login)
+	kind, host, _ := strings.Cut(route.Proxy, "://")
+	way.Proxy.SOCKS = kind == "socks5"
+	if way.Proxy.Host, err = deliver.ParseHost(host); err != nil || kind != "socks5" && kind != "http" {
+		return way, problem.At(route.At, fmt.Sprintf("proxy %q is none", route.Proxy), `write "socks5://10.0.0.1:1080" or "http://10.0.0.1:3128"`)
+	}
+	way.Proxy.User, way.Proxy.Pass, err = login(route.ProxyLogin, route.At)
+	return way, err
+}
+
+// login reads a file with a user and a password on two lines; without a file
+// there is none.
+func login(path string, at problem.Pos) (user string, pass deliver.Secret, err error) {
+	if path == "" {
+		return "", "", nil
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return way, problem.At(route.At, fmt.Sprintf("the login for %s cannot be read: %v", route.Domain, err), "let the relay's user read it")
+		return "", "", problem.At(at, fmt.Sprintf("the login cannot be read: %v", err), "let the relay's user read it")
 	}
-	user, pass, found := strings.Cut(strings.TrimSpace(strings.ReplaceAll(string(text), "\r\n", "\n")), "\n")
-	if !found || user == "" || pass == "" || strings.Contains(pass, "\n") {
-		return way, problem.At(route.At, fmt.Sprintf("%s does not hold a user and a password on two lines", route.Login), "write the user on its first line and the password on its second")
+	user, word, found := strings.Cut(strings.TrimSpace(strings.ReplaceAll(string(text), "\r\n", "\n")), "\n")
+	if !found || user == "" || word == "" || strings.Contains(word, "\n") {
+		return "", "", problem.At(at, fmt.Sprintf("%s does not hold a user and a password on two lines", path), "write the user on its first line and the password on its second")
 	}
-	way.User, way.Pass = user, deliver.Secret(pass)
-	return way, nil
+	return user, deliver.Secret(word), nil
 }
 
 // resolver returns the DNS as a configuration wants it.

@@ -74,6 +74,8 @@ type Route struct {
 	Hold        bool
 	Source      []netip.Addr // where its connections come from; none: as the machine likes
 	Helo        string       // our name in EHLO; "": the hostname
+	Proxy       string       // socks5://host:port or http://host:port, through which they go; "": none
+	ProxyLogin  string       // FILE with its user and password on two lines
 	Connections int          // at once for each destination; 0: the limit
 	At          problem.Pos
 }

@@ -179,6 +179,9 @@ func roomOf(s serve.Settings, dir string) (sandbox.Profile, error) {
 	}
 	for _, r := range s.Routes {
 		hosts = append(hosts, r.Smarthosts...)
+		if _, proxy, ok := strings.Cut(r.Proxy, "://"); ok {
+			hosts = append(hosts, proxy)
+		}
 	}
 	if s.Resolver.IsValid() {
 		p.Connect = append(p.Connect, s.Resolver.Port())

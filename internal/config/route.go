@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"postern/mail"
 	"postern/serve"
@@ -20,6 +21,8 @@ var routeBlock = block{
 		{"tls", "none, may, require, verify", "may; verify with a login", "how far the connection is protected"},
 		{"source", "list", "as the machine likes", "the addresses of this machine that connections come from; of several of a family, any"},
 		{"helo", "text", "hostname", "our name in EHLO; it should be that of the source's PTR record"},
+		{"proxy", "text", "", "what they go through where there is no other way out: socks5://host:port or http://host:port"},
+		{"proxy_login", "text", "", "a file with the proxy's user and password on two lines"},
 		{"connections", "number", "20", "at once, to one destination"},
 	},
 	read: func(r *reader, s section) {
@@ -85,6 +88,17 @@ var routeBlock = block{
 				r.stop(v.at, fmt.Sprintf("helo: %v", err), "name a host, as out.example.org")
 			}
 			route.Helo = d.ASCII()
+		}
+		if v, ok := s.text("proxy"); ok {
+			kind, host, _ := strings.Cut(v.text, "://")
+			if kind != "socks5" && kind != "http" {
+				r.stop(v.at, fmt.Sprintf("proxy %q is of no kind that we speak", v.text), `write "socks5://10.0.0.1:1080" or "http://10.0.0.1:3128"`)
+			} else if _, ok := r.hostPort(v, host, "proxy"); ok {
+				route.Proxy = v.text
+			}
+		}
+		if v, ok := s.text("proxy_login"); ok {
+			route.ProxyLogin = r.beside(v)
 		}
 		s.number("connections", func(n int) { route.Connections = n })
 		r.settings.Routes = append(r.settings.Routes, route)

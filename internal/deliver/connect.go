@@ -253,7 +253,13 @@ func (d *Deliverer) dial(ctx context.Context, way Route, to netip.AddrPort) (net
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, connectLimit, fmt.Errorf("no answer in %s", connectLimit))
 	defer cancel()
-	conn, err := d.o.Dial(limited, from, "tcp", to.String())
+	var conn net.Conn
+	var err error
+	if way.Proxy.Host.Name != "" {
+		conn, err = d.reachThrough(limited, way.Proxy, from, to)
+	} else {
+		conn, err = d.o.Dial(limited, from, "tcp", to.String())
+	}
 	if err != nil && ctx.Err() == nil {
 		if limited.Err() != nil {
 			err = fmt.Errorf("connect to %s: %w", to, context.Cause(limited))

@@ -75,6 +75,7 @@ type Route struct {
 	Pass      Secret
 	TLS       TLSPolicy
 	Source    []netip.Addr // where connections come from; none: as the machine likes
+	Proxy     Proxy        // what they go through; zero: nothing
 	Helo      string       // our name in EHLO; "": the host's
 	Most      int          // connections at once for each destination; 0: the default
 	Why       string       // of ToNobody, for the operator
@@ -152,6 +153,7 @@ func (r *Route) identity(h Host) string {
 	for _, s := range [...]string{h.Network, h.Name, r.User, r.Helo} {
 		b = append(append(b, '|'), s...)
 	}
+	b = append(append(b, '|'), r.Proxy.Host.Name...)
 	b = strconv.AppendUint(append(b, '|'), uint64(h.Port), 10)
 	for _, a := range r.Source {
 		b = a.AppendTo(append(b, '|'))

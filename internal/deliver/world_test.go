@@ -42,6 +42,8 @@ type world struct {
 	dials []string
 	stop  func()
 	unix  map[string]*lmtp
+
+	fronts map[string]func(net.Conn)
 }
 
 // A node is one server of the net.
@@ -212,10 +214,16 @@ var errRefused = errors.New("connection refused")
 
 func (w *world) dial(ctx context.Context, _ netip.Addr, _, address string) (net.Conn, error) {
 	w.mu.Lock()
-	n, local := w.nodes[address], w.unix[address]
+	n, local, front := w.nodes[address], w.unix[address], w.fronts[address]
 	w.dials = append(w.dials, address)
 	w.mu.Unlock()
 	switch {
+	case front != nil:
+		ours, theirs := net.Pipe()
+		ended := make(chan struct{})
+		go func() { defer close(ended); front(theirs) }()
+		w.Cleanup(func() { ours.Close(); <-ended })
+		return ours, nil
 	case local != nil:
 		ours, theirs := net.Pipe()
 		ended := make(chan struct{})
