@@ -106,20 +106,24 @@ func (r *Relay) sweep(ctx context.Context, f queue.Filter, after string, pass fu
 	}
 }
 
-// fewEnough is how many messages a queue may find by its index for one page:
-// it sorts them all for each. Where there are more, reading the records one
-// after the other is faster, and costs each page the same.
-const fewEnough = 4 * batchPage
+// fewEnough is how many messages a queue may find by its index for one page: it
+// looks for them and sorts them all for each. Where there are more, reading the
+// records one after the other is faster, and costs each page the same.
+const fewEnough = 20 * batchPage
 
 // list is queue.Desk.List, also for a filter that most of a large queue passes.
 func (r *Relay) list(ctx context.Context, f queue.Filter, p queue.Page) ([]queue.Message, string, error) {
+	return r.listBy(ctx, f, p, fewEnough)
+}
+
+func (r *Relay) listBy(ctx context.Context, f queue.Filter, p queue.Page, few int) ([]queue.Message, string, error) {
 	index := f
 	if f.State == queue.Held || f.State == queue.Active {
 		stats, err := r.queue.Stats(ctx)
 		if err != nil {
 			return nil, "", err
 		}
-		if stats.Messages[f.State] > fewEnough {
+		if stats.Messages[f.State] > few {
 			index.State = 0
 		}
 	}
@@ -129,7 +133,7 @@ func (r *Relay) list(ctx context.Context, f queue.Filter, p queue.Page) ([]queue
 			return nil, "", err
 		}
 		i := slices.IndexFunc(list, func(d queue.Destination) bool { return d.Name == f.Destination })
-		if i >= 0 && list[i].Messages > fewEnough {
+		if i >= 0 && list[i].Messages > few {
 			index.Destination = ""
 		}
 	}
