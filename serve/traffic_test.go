@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,13 +17,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"postern/guard"
+	"postern/internal/deliver"
 	"postern/internal/identity"
 	"postern/internal/meter"
 	"postern/internal/queue"
 	"postern/internal/queue/pebble"
 	"postern/internal/queue/queuetest"
 	"postern/internal/state"
+	"postern/mail"
 	"postern/policy"
 	"postern/smtp"
 )
@@ -355,5 +360,45 @@ func BenchmarkSweep(b *testing.B) {
 			}
 			b.ReportMetric(float64(n), "messages")
 		})
+	}
+}
+
+func TestDeliveriesAreCounted(t *testing.T) {
+	r := run(t, only(loopback(ordinary()), "mx"))
+	to := func(s string) mail.Address { return must(mail.ParseForwardPath("<" + s + ">")).Address() }
+	event := func(message, address string, state queue.DeliveryState, took time.Duration) deliver.Event {
+		return deliver.Event{
+			Message: message, To: to(address), Destination: to(address).Domain().ASCII(), Size: 1000, From: must(mail.ParseReversePath("<anna@example.org>")),
+			Origin:  queue.Origin{Identity: "anna", Listener: "submission", Peer: netip.MustParseAddr("192.0.2.20")},
+			Outcome: queue.Outcome{State: state, Via: queue.Via{Host: "mx.far.example", Addr: netip.MustParseAddrPort("198.51.100.9:25"), Took: took}},
+		}
+	}
+	notice := event("N", "anna@example.org", queue.Delivered, 9)
+	notice.From, notice.Origin = must(mail.ParseReversePath("<>")), queue.Origin{}
+	untried := event("U", "a@far.example", queue.Waiting, 0)
+	untried.Untried = true
+	for _, e := range []deliver.Event{
+		event("A", "a@far.example", queue.Delivered, 5), event("A", "b@far.example", queue.Delivered, 5), // one transaction
+		event("A", "c@far.example", queue.Delivered, 6),    // another: the server took two at once
+		event("B", "a@far.example", queue.Delivered, 5),    // another message
+		event("C", "anna@example.org", queue.Delivered, 7), // ours: it does not leave
+		event("D", "a@far.example", queue.Waiting, 7), event("D", "b@far.example", queue.Failed, 7), event("D", "c@far.example", queue.Withheld, 0),
+		untried, notice,
+	} {
+		r.delivered(e)
+	}
+	now := time.Now()
+	report := r.traffic.Since(now, now.Add(-time.Hour), meter.Identity)
+	want := []meter.Row{
+		{Name: "anna", Sums: meter.Sums{Delivered: 5, Out: 3000, Deferred: 1, Failed: 1}},
+		{Name: meter.Ourselves, Sums: meter.Sums{Delivered: 1}},
+	}
+	if diff := cmp.Diff(want, report.Rows); diff != "" {
+		t.Error(diff)
+	}
+	for _, row := range r.traffic.Since(now, now.Add(-time.Hour), meter.Destination).Rows {
+		if row.Name == "example.org" && (row.Delivered != 2 || row.Out != 0) {
+			t.Errorf("to ourselves: %+v", row)
+		}
 	}
 }
