@@ -123,3 +123,12 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
+
+// Limited bounds ctx by a limit, a negative one not at all; its cause says
+// what was waited for.
+func Limited(ctx context.Context, limit time.Duration, what string) (context.Context, context.CancelFunc) {
+	if limit < 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for %s", limit, what))
+}

@@ -1,0 +1,229 @@
+package connect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"postern/forward"
+)
+
+// A Peer is what a server knows of one client.
+type Peer struct {
+	Remote netip.AddrPort
+	Local  netip.AddrPort
+	Method string // CONNECT, or the method of an absolute URI
+}
+
+// A Refusal is why a client gets no way: the status and a short text.
+type Refusal struct {
+	Status int // 403, 407, 502, 504, ...
+	Text   string
+}
+
+// A Handler decides. Its methods are called one after the other for one
+// client, and at once for many.
+type Handler interface {
+	// Connect returns a connection to r.To, or why not. It looks at r.Auth;
+	// the header holds neither that nor what frames the request. The server
+	// closes the connection.
+	Connect(ctx context.Context, p *Peer, r Request) (net.Conn, *Refusal)
+	// Ended is told how each client's visit ended: r.To is none where no
+	// request came, err nil where a way was given and both ends closed it.
+	Ended(p *Peer, r Request, n forward.Count, err error)
+}
+
+// A Server speaks HTTP/1.0 and 1.1 as a proxy does, one request for each
+// connection. Its fields must not change once it runs.
+type Server struct {
+	Handler  Handler
+	Limits   forward.Limits // zero fields take those of forward.DefaultLimits
+	Absolute bool           // serve absolute URIs too, as old proxies do
+	Realm    string         // what a client that must log in is told; "" is "proxy"
+}
+
+// Run serves the connections of l until ctx ends, cuts its tunnels then, and
+// waits for them. An SMTP client behind a tunnel that is cut sends again.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	return forward.Serve(ctx, l, s.Limits, func(ctx context.Context, c net.Conn) {
+		_ = s.ServeConn(ctx, c) // the handler heard why in Ended
+	})
+}
+
+// ErrRefused is the kind of the error about a client that got no way.
+var ErrRefused = errors.New("refused")
+
+// ServeConn serves one connection and closes it.
+func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
+	defer c.Close()
+	v := &visit{server: s, conn: c, limits: s.Limits.WithDefaults(), peer: Peer{Remote: forward.AddrPort(c.RemoteAddr()), Local: forward.AddrPort(c.LocalAddr())}}
+	n, err := v.serve(ctx)
+	s.Handler.Ended(&v.peer, v.asked.Request, n, err)
+	return err
+}
+
+// A visit is one client's request.
+type visit struct {
+	server *Server
+	conn   net.Conn
+	limits forward.Limits
+	peer   Peer
+	asked  asked
+	rest   []byte // what came behind the head
+}
+
+func (v *visit) serve(ctx context.Context) (forward.Count, error) {
+	if err := v.read(ctx); err != nil {
+		return forward.Count{}, err
+	}
+	dialing, cancel := forward.Limited(ctx, v.limits.Dial, "the destination")
+	defer cancel()
+	far, refusal := v.server.Handler.Connect(dialing, &v.peer, v.asked.Request)
+	if far == nil {
+		if refusal == nil {
+			refusal = &Refusal{Status: http.StatusBadGateway, Text: "no connection"}
+		}
+		return forward.Count{}, v.refuse(ctx, *refusal)
+	}
+	client := forward.Unread(v.conn, v.rest)
+	var err error
+	if v.asked.method == http.MethodConnect {
+		err = v.write(ctx, v.conn, "CONNECT answer", []byte(v.version()+" 200 Connection established\r\n\r\n"))
+	} else {
+		err = v.write(ctx, far, "request", v.asked.onward())
+		client = &bodyConn{Conn: client, left: v.asked.length}
+	}
+	if err != nil {
+		far.Close()
+		return forward.Count{}, err
+	}
+	return forward.Splice(ctx, client, far, v.limits)
+}
+
+// maxHead bounds a request's head: a target, a credential and some fields.
+const maxHead = 8 << 10
+
+// read reads one head; what came with it and belongs behind it is kept.
+func (v *visit) read(ctx context.Context) error {
+	reading, cancel := forward.Limited(ctx, v.limits.Request, "the request")
+	defer cancel()
+	var text []byte
+	err := forward.Within(reading, v.conn, "request", func() error {
+		b := make([]byte, 2<<10)
+		for {
+			n, err := v.conn.Read(b)
+			from := max(0, len(text)-3)
+			text = append(text, b[:n]...)
+			if i := bytes.Index(text[from:], []byte("\r\n\r\n")); i >= 0 {
+				at := from + i + 4
+				text, v.rest = text[:at:at], text[at:]
+				return nil
+			}
+			switch {
+			case len(text) > 0 && !isToken(string(text[:1])):
+				return bad("begins with %q", text[:1]) // another protocol may never end its head
+			case len(text) > maxHead:
+				return ErrTooLong
+			case err != nil:
+				return err
+			}
+		}
+	})
+	if err == nil && len(text) > maxHead {
+		err = ErrTooLong
+	}
+	if err == nil {
+		v.asked, err = parseRequest(text)
+		v.peer.Method = v.asked.method
+	}
+	switch {
+	case errors.Is(err, errBad):
+		return errors.Join(err, v.refuse(ctx, Refusal{http.StatusBadRequest, "bad request"}))
+	case errors.Is(err, ErrTooLong):
+		return errors.Join(err, v.refuse(ctx, Refusal{http.StatusRequestHeaderFieldsTooLarge, "head too long"}))
+	case errors.Is(err, forward.ErrTimeout) && len(text) > 0:
+		return errors.Join(err, v.refuse(ctx, Refusal{http.StatusRequestTimeout, "too slow"}))
+	case err != nil:
+		return err
+	case v.asked.method != http.MethodConnect && !v.server.Absolute:
+		return v.refuse(ctx, Refusal{http.StatusMethodNotAllowed, "CONNECT only"})
+	}
+	return nil
+}
+
+func (v *visit) version() string { return v.asked.Version.String() }
+
+// refuse answers and returns an error that says so.
+func (v *visit) refuse(ctx context.Context, r Refusal) error {
+	if !isValue(r.Text) {
+		r.Text = http.StatusText(r.Status)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n", v.version(), r.Status, http.StatusText(r.Status), len(r.Text)+2)
+	if r.Status == http.StatusProxyAuthRequired {
+		realm := v.server.Realm
+		if realm == "" {
+			realm = "proxy"
+		}
+		fmt.Fprintf(&b, "Proxy-Authenticate: Basic realm=%q, charset=\"UTF-8\"\r\n", realm)
+	}
+	fmt.Fprintf(&b, "\r\n%s\r\n", r.Text)
+	if err := v.write(ctx, v.conn, "answer", b.Bytes()); err != nil {
+		return err
+	}
+	forward.Linger(v.conn)
+	return fmt.Errorf("%w: %s: %d %s", ErrRefused, v.asked.To, r.Status, r.Text)
+}
+
+func (v *visit) write(ctx context.Context, c net.Conn, what string, p []byte) error {
+	writing, cancel := forward.Limited(ctx, v.limits.Request, "the peer to read")
+	defer cancel()
+	return forward.Within(writing, c, what, func() error {
+		_, err := c.Write(p)
+		return err
+	})
+}
+
+// A bodyConn is read as one body and then to the client's end: what follows
+// the body is another request, and there is none on this connection.
+type bodyConn struct {
+	net.Conn
+	left int64
+}
+
+func (b *bodyConn) Read(p []byte) (int, error) {
+	if b.left > 0 {
+		n, err := b.Conn.Read(p[:min(int64(len(p)), b.left)])
+		b.left -= int64(n)
+		if errors.Is(err, io.EOF) && b.left > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return n, err
+	}
+	for {
+		if _, err := b.Conn.Read(p); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// CloseWrite says that no more will be written, where the connection can.
+func (b *bodyConn) CloseWrite() error {
+	if h, ok := b.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// RefusalOf returns what tells a client why a dial failed.
+func RefusalOf(err error) *Refusal {
+	if isTimeout(err) || errors.Is(err, context.DeadlineExceeded) {
+		return &Refusal{http.StatusGatewayTimeout, "the destination did not answer in time"}
+	}
+	return &Refusal{http.StatusBadGateway, "no connection to the destination"}
+}
