@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,8 +181,25 @@ func (v *Visit) startTLS(ctx context.Context, config *tls.Config) error {
 	if c, ok := v.raw.Conn().(*tls.Conn); ok {
 		s := c.ConnectionState()
 		v.Session.TLS = tls.VersionName(s.Version) + " " + tls.CipherSuiteName(s.CipherSuite)
+		v.Session.Certificate = namesIn(s)
 	}
 	return nil
+}
+
+// maxNames is how many names of a certificate are kept; a host has a few.
+const maxNames = 20
+
+// namesIn returns the names of the server's certificate.
+func namesIn(s tls.ConnectionState) []string {
+	if len(s.PeerCertificates) == 0 {
+		return nil
+	}
+	c := s.PeerCertificates[0]
+	names := c.DNSNames
+	if c.Subject.CommonName != "" && !slices.Contains(names, c.Subject.CommonName) {
+		names = append([]string{c.Subject.CommonName}, names...)
+	}
+	return names[:min(len(names), maxNames)]
 }
 
 func (v *Visit) hello(ctx context.Context, verb, name string) error {

@@ -74,6 +74,7 @@ const (
 	WantsLogin  Answer = "login"
 	Forbidden   Answer = "forbidden"   // a rule of the proxy's
 	Unreachable Answer = "unreachable" // it tried
+	Rejected    Answer = "rejected"    // a no that does not say why
 	Unsupported Answer = "unsupported" // no such command or kind of address
 	NoProxy     Answer = "no proxy"    // it speaks HTTP and does not lead anywhere
 )

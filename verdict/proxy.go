@@ -29,8 +29,13 @@ func (e Evidence) proxyState(r FormResult, arrivals []Arrival) FormResult {
 		}
 	case Denied, NotOffered:
 		r.Reason = r.Said
-		if r.Answer == Unreachable {
+		switch {
+		case r.Form.Hole == "request-body" && e.Blind == "":
+			// Whatever the proxy made of the far server's words: the message did not arrive.
+		case r.Answer == Unreachable:
 			r = e.unreached(r, "the proxy would have led us there, and could not: "+r.Said)
+		case r.Answer == Rejected && !e.firm():
+			r = e.unreached(r, "the proxy said no, and not why: "+r.Said)
 		}
 	case Deferred:
 		r.State, r.Reason = Untested, "put off: "+r.Reply.String()
@@ -62,6 +67,18 @@ func (e Evidence) unreached(r FormResult, why string) FormResult {
 		r.State = Refused
 	}
 	return r
+}
+
+// firm reports whether the proxy has rules against strangers, so that a no
+// without a reason is one of them: it gave such a reason to another form, or
+// leads us to no other port either.
+func (e Evidence) firm() bool {
+	for _, x := range e.Exchanges {
+		if x.Answer == Forbidden || x.Answer == WantsLogin || x.Answer == Rejected && x.Form.Set == plan.Info && x.Form.Move.Arg.Uses("p443") {
+			return true
+		}
+	}
+	return false
 }
 
 // elsewhere reports whether the collector was reached through the proxy at a

@@ -89,6 +89,9 @@ func TestJudgeProxies(t *testing.T) {
 		{"a web server", web().all(proxied(Denied, AtProxy, NoProxy)), Closed, "web server", "", ""},
 		{"leads everybody to a mail server that takes all", socks().each(proxied(Taken, AtMessage, Granted)), Accepts, "nothing arrived", "", ""},
 		{"a banner that says it is ours, and is not", web().with("connect-web", func(x *Exchange) { led(x); x.Ours = false; x.Outcome = Denied }), Closed, "", "", ""},
+		{"a no without a reason", socks().all(proxied(Denied, AtProxy, Rejected)).with("socks5-web", notRun("needs port 443", true)), Inconclusive, "not why", "", ""},
+		{"a no without a reason, to every port", socks().all(proxied(Denied, AtProxy, Rejected)), Closed, "every form was refused", "", ""},
+		{"a no without a reason in one version, with one in the other", socks().with("socks4", proxied(Denied, AtProxy, Rejected)), Closed, "every form was refused", "", ""},
 		{"no answer at all", socks().all(proxied(Silent, AtProxy, "")), Inconclusive, "did not answer", "", ""},
 		{"there is no collector to lead to", socks().all(notRun("needs a collector of our own", true)), Inconclusive, "needs a collector", "", ""},
 		{"arrivals cannot be seen", func() Evidence {
@@ -126,7 +129,7 @@ func TestJudgeProxies(t *testing.T) {
 func TestOnlyAnArrivalProvesAProxy(t *testing.T) {
 	for _, d := range []door.Door{door.SOCKS, door.Connect} {
 		for _, o := range []Outcome{Taken, Denied, Deferred, Dropped, Silent, NotOffered, NotRun} {
-			for _, a := range []Answer{"", Granted, WantsLogin, Forbidden, Unreachable, Unsupported, NoProxy} {
+			for _, a := range []Answer{"", Granted, WantsLogin, Forbidden, Unreachable, Rejected, Unsupported, NoProxy} {
 				for _, s := range []Stage{AtConnect, AtProxy, AtBanner, AtHello, AtMail, AtRcpt, AtData, AtMessage} {
 					j := Judge(proxyEvidence(d).all(func(x *Exchange) { x.Outcome, x.Answer, x.Stage, x.Ours = o, a, s, true }))
 					if j.Verdict == Open || j.Why == "" {

@@ -1,0 +1,152 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"postern/connect"
+	"postern/forward"
+	"postern/plan"
+	"postern/transcript"
+	"postern/verdict"
+)
+
+// Connect plays forms against a web proxy.
+type Connect struct{ Proxy }
+
+// connectMoves are the requests of the connect door; a test holds them to forms.tsv.
+var connectMoves = map[string]func(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led){
+	"connect":        tunnelBy(connect.HTTP11),
+	"connect-http10": tunnelBy(connect.HTTP10),
+	"connect-h2":     tunnelBy(connect.HTTP2),
+	"connect-login":  tunnelWithLogin,
+	"post":           inBody(http.MethodPost),
+	"put":            inBody(http.MethodPut),
+}
+
+// Play plays one form; see Proxy.
+func (s Connect) Play(ctx context.Context, p Play) (verdict.Exchange, error) {
+	return s.play(ctx, p, s.ask)
+}
+
+func (s Connect) ask(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transcript) (net.Conn, led) {
+	move, ok := connectMoves[p.Form.Move.Name]
+	if !ok {
+		return nil, led{err: fmt.Errorf("form %s: no move %q at the connect door", p.Form.ID, p.Form.Move.Name)}
+	}
+	to, err := forward.ParseAddress(p.Envelope.MoveArg)
+	if err != nil {
+		return nil, led{err: err}
+	}
+	return move(ctx, conn, to, p, rec)
+}
+
+// fields say who we are, as in the message: the proxy's owner reads them in its log.
+func fields(p Play) http.Header { return http.Header{"User-Agent": {"Postern-check " + p.Form.ID}} }
+
+func tunnelBy(v connect.Version) func(context.Context, net.Conn, forward.Address, Play, *transcript.Transcript) (net.Conn, led) {
+	return func(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {
+		return tunnel(ctx, conn, connect.Request{To: to, Version: v, Header: fields(p)}, rec)
+	}
+}
+
+func tunnelWithLogin(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {
+	r := connect.Request{To: to, Header: fields(p)}
+	r.Auth.User, r.Auth.Password = randomLogin()
+	return tunnel(ctx, conn, r, rec)
+}
+
+func tunnel(ctx context.Context, conn net.Conn, r connect.Request, rec *transcript.Transcript) (net.Conn, led) {
+	way, result, err := r.Connect(ctx, conn, rec)
+	if err == nil {
+		return way, led{answer: verdict.Granted, said: said(result)}
+	}
+	return nil, httpLed(result, err)
+}
+
+// httpLed reads an answer that made no tunnel.
+func httpLed(result connect.Result, err error) led {
+	var status *connect.StatusError
+	switch {
+	case errors.As(err, &status), err == nil:
+		return led{answer: httpAnswer(result.Status), said: said(result)}
+	case errors.Is(err, connect.ErrNotHTTP):
+		return led{err: fmt.Errorf("%w: %w", ErrForeign, err)}
+	}
+	return led{err: err}
+}
+
+func said(r connect.Result) string {
+	return strings.TrimSpace(fmt.Sprintf("HTTP %d %s", r.Status, r.Reason))
+}
+
+// httpAnswer says what a status means for a stranger. A proxy that could not
+// reach the place says so with 502 to 504, some with 500.
+func httpAnswer(status int) verdict.Answer {
+	switch {
+	case status == http.StatusProxyAuthRequired:
+		return verdict.WantsLogin
+	case status == http.StatusForbidden, status == http.StatusUnavailableForLegalReasons:
+		return verdict.Forbidden
+	case status == http.StatusHTTPVersionNotSupported, status == http.StatusNotImplemented:
+		return verdict.Unsupported
+	case status >= 500 && status <= 504:
+		return verdict.Unreachable
+	}
+	return verdict.NoProxy
+}
+
+// inBody sends a whole conversation in the body of a request. What comes back
+// is at best the far server's words, at worst the proxy's complaint about
+// them: only the arrival tells.
+func inBody(method string) func(context.Context, net.Conn, forward.Address, Play, *transcript.Transcript) (net.Conn, led) {
+	return func(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {
+		r := connect.Request{To: to, Header: fields(p)}
+		result, err := r.Post(ctx, conn, method, []byte(conversation(p)), rec)
+		if result.Status == 0 && len(result.Text) > 0 {
+			if greeted.Match(result.Text) {
+				return nil, bodyLed(result.Text)
+			}
+			if err == nil {
+				err = connect.ErrNotHTTP
+			}
+		}
+		if result.Status != 0 {
+			err = nil
+		}
+		l := httpLed(result, err)
+		if l.err == nil && result.Status/100 == 2 {
+			l.answer = verdict.NoProxy // a web server takes what it is sent
+		}
+		return nil, l
+	}
+}
+
+// conversation is the client's half of a session, as far as it can be said
+// without hearing the other.
+func conversation(p Play) string {
+	return "\r\nRSET\r\nHELO " + p.Message.From.Domain().ASCII() + "\r\nMAIL FROM:<" + p.Envelope.Sender + ">\r\nRCPT TO:<" + p.Envelope.Recipient + ">\r\nDATA\r\n" +
+		p.Message.String() + ".\r\nQUIT\r\n"
+}
+
+// greeted is a mail server's greeting, and taken its yes to a whole message.
+var (
+	greeted = regexp.MustCompile(`(?m)^220[ -]`)
+	taken   = regexp.MustCompile(`(?ms)^354[ -].*^250[ -]`)
+)
+
+// bodyLed reads the words of a mail server that came back for a request.
+func bodyLed(text []byte) led {
+	at := greeted.FindIndex(text)[0]
+	first, _, _ := strings.Cut(string(text[at:]), "\n")
+	l := led{answer: verdict.Granted, done: taken.Match(text), said: strings.TrimSpace(first)}
+	if b, ok := plan.ParseBanner(strings.TrimPrefix(first, "220 ")); ok {
+		l.nonce, l.exit = b.Nonce, b.Peer
+	}
+	return l
+}
