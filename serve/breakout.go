@@ -195,19 +195,32 @@ func (r *Relay) heldBatches(ctx context.Context, who string) ([]HeldBatch, error
 	return list, nil
 }
 
+// A Decision is what the operator wants of a breakout.
+type Decision struct {
+	Who     string
+	Release bool   // let it go; otherwise it is deleted
+	Notify  bool   // of a reject: tell who sent it
+	After   string // where the call before this one ended
+}
+
 // decide ends a breakout and lets what it keeps go, or deletes it, for a while.
-func (r *Relay) decide(ctx context.Context, who string, release bool, after string) (Batch, error) {
-	if after == "" {
-		if _, was := r.traffic.Decide(time.Now(), who, release); was {
-			r.o.Log.LogAttrs(ctx, slog.LevelWarn, "breakout decided by the operator", attr.Identity(who), slog.Bool("released", release))
+func (r *Relay) decide(ctx context.Context, d Decision) (b Batch, err error) {
+	if d.After == "" {
+		if _, was := r.traffic.Decide(time.Now(), d.Who, d.Release); was {
+			r.o.Log.LogAttrs(ctx, slog.LevelWarn, "breakout decided by the operator", attr.Identity(d.Who), slog.Bool("released", d.Release))
 			if err := r.traffic.save(); err != nil {
 				return Batch{}, err
 			}
 		}
 	}
-	do := r.queue.Delete
-	if release {
+	do, told := r.queue.Delete, 0
+	switch {
+	case d.Release:
 		do = r.queue.Release
+	case d.Notify:
+		do = r.reject(&told)
 	}
-	return r.sweep(ctx, queue.Filter{State: queue.Held}, after, ofBreakout(who), do)
+	b, err = r.sweep(ctx, queue.Filter{State: queue.Held}, d.After, ofBreakout(d.Who), do)
+	b.Notices = told
+	return b, err
 }

@@ -15,7 +15,8 @@ import (
 // A Batch is what was done to messages, or how many there are.
 type Batch struct {
 	Messages int    `json:"messages"`
-	Next     string `json:"next,omitempty"` // there is more: the value of after for the following call
+	Notices  int    `json:"notices,omitempty"` // that were sent about these
+	Next     string `json:"next,omitempty"`    // there is more: the value of after for the following call
 }
 
 // A verb is what an operator does to messages.

@@ -297,7 +297,7 @@ func (r *Relay) handleTraffic(mux *http.ServeMux) {
 	for _, word := range []string{"release", "reject"} {
 		mux.HandleFunc("POST /breakouts/"+word, func(w http.ResponseWriter, q *http.Request) {
 			v := q.URL.Query()
-			b, err := r.decide(q.Context(), v.Get("who"), word == "release", v.Get("after"))
+			b, err := r.decide(q.Context(), Decision{v.Get("who"), word == "release", v.Get("notify") != "", v.Get("after")})
 			answer(w, b, err)
 		})
 	}

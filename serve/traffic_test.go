@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"net/url"
@@ -399,6 +400,58 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	for _, row := range r.traffic.Since(now, now.Add(-time.Hour), meter.Destination).Rows {
 		if row.Name == "example.org" && (row.Delivered != 2 || row.Out != 0) {
 			t.Errorf("to ourselves: %+v", row)
+		}
+	}
+}
+
+// Who sent what is rejected is told where a notice may go, a hundred times at
+// most; what was deleted is deleted all the same.
+func TestRejectWithNotices(t *testing.T) {
+	r := run(t, only(loopback(ordinary()), "submission"))
+	if err := r.users.Add(identity.NewUser{Name: "anna", Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	why, _ := r.traffic.Judge(time.Now(), "anna", 1000, meter.Floor)
+	for _, c := range []struct {
+		name     string
+		from     string
+		n        int
+		notices  int
+		identity string
+	}{
+		{"its own mailbox", "<anna@example.org>", 130, 100, "anna"},
+		{"a mailbox that is not there", "<nobody@example.org>", 3, 0, "anna"},
+		{"a notice", "<>", 2, 0, "anna"},
+	} {
+		for range c.n {
+			g, refusal := r.policy().Decide(policy.Client{Listener: "submission", Addr: netip.MustParseAddr("192.0.2.20"), TLS: true, Identity: "anna"},
+				must(mail.ParseReversePath("<anna@example.org>")), must(mail.ParseForwardPath("<b@far.example>")))
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			l := policy.Letter{
+				ID: queue.NewID(), From: must(mail.ParseReversePath(c.from)), To: []policy.Accepted{{Grant: g}}, Hold: why,
+				Origin: policy.Origin{Identity: c.identity, Listener: "submission", At: time.Now()},
+			}
+			must(r.queue.Put(t.Context(), l, strings.NewReader("Subject: offer\r\n\r\ntext\r\n")))
+		}
+		got, err := r.decide(t.Context(), Decision{Who: "anna", Notify: true})
+		if err != nil || got != (Batch{Messages: c.n, Notices: c.notices}) {
+			t.Errorf("%s: %+v, %v, want %d notices of %d", c.name, got, err, c.notices, c.n)
+		}
+		list, _, err := r.queue.List(t.Context(), queue.Filter{}, queue.Page{Max: 1000})
+		if err != nil || len(list) != c.notices {
+			t.Errorf("%s: %d messages left, %v", c.name, len(list), err)
+		}
+		for i := range list {
+			m := &list[i]
+			body := must(r.queue.Open(t.Context(), m.ID))
+			text := string(must(io.ReadAll(body)))
+			if err := body.Close(); err != nil || !m.From.Null() || m.To[0].Grant.To != "<anna@example.org>" ||
+				!strings.Contains(text, "rejected by the administrator of mx.example.org") || !strings.Contains(text, "Status: 5.7.1\r\n") || !strings.Contains(text, "Subject: offer\r\n") {
+				t.Fatalf("%s: from %s to %s\n%s", c.name, m.From, m.To[0].Grant.To, text)
+			}
+			must(r.queue.Delete(t.Context(), m.ID))
 		}
 	}
 }

@@ -272,9 +272,11 @@ func queueDo(verb, short string) *cobra.Command {
 				if query.Get("before") == "" {
 					query.Set("before", now.Format(time.RFC3339Nano))
 				}
-				if n, err = batches(c, control, "/queue/count", query); err != nil {
+				counted, err := batches(c, control, "/queue/count", query)
+				if err != nil {
 					return err
 				}
+				n = counted.Messages
 			}
 			if n == 0 {
 				fmt.Fprintln(c.OutOrStdout(), "Nothing was chosen.")
@@ -285,19 +287,19 @@ func queueDo(verb, short string) *cobra.Command {
 					return err
 				}
 			}
-			done := 0
+			var done serve.Batch
 			if len(ids) == 0 {
 				done, err = batches(c, control, "/queue/"+verb, query)
 			}
 			for ; len(ids) > 0 && err == nil; ids = ids[min(len(ids), 500):] {
-				var n int
-				n, err = batches(c, control, "/queue/"+verb, url.Values{"id": ids[:min(len(ids), 500)]})
-				done += n
+				var b serve.Batch
+				b, err = batches(c, control, "/queue/"+verb, url.Values{"id": ids[:min(len(ids), 500)]})
+				done.Messages += b.Messages
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", verb, plural(done, "message"))
+			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", verb, plural(done.Messages, "message"))
 			return nil
 		},
 	}
@@ -309,18 +311,19 @@ func queueDo(verb, short string) *cobra.Command {
 
 // batches lets the relay do something to messages, call after call, and
 // returns to how many. The relay chooses them: ids of a million do not travel.
-func batches(c *cobra.Command, control *serve.Control, path string, query url.Values) (n int, err error) {
+func batches(c *cobra.Command, control *serve.Control, path string, query url.Values) (all serve.Batch, err error) {
 	query = maps.Clone(query)
 	for {
 		var b serve.Batch
 		if err := control.Post(c.Context(), path+"?"+query.Encode(), &b); err != nil {
-			if n > 0 {
-				fmt.Fprintf(c.ErrOrStderr(), "%s were done before that\n", plural(n, "message"))
+			if all.Messages > 0 {
+				fmt.Fprintf(c.ErrOrStderr(), "%s were done before that\n", plural(all.Messages, "message"))
 			}
-			return n, controlError(c, err)
+			return all, controlError(c, err)
 		}
-		if n += b.Messages; b.Next == "" {
-			return n, nil
+		all.Messages, all.Notices = all.Messages+b.Messages, all.Notices+b.Notices
+		if b.Next == "" {
+			return all, nil
 		}
 		query.Set("after", b.Next)
 	}
@@ -344,11 +347,11 @@ func queueFlush() *cobra.Command {
 			if len(args) > 0 {
 				query.Set("destination", args[0])
 			}
-			n, err := batches(c, control, "/queue/retry", query)
+			done, err := batches(c, control, "/queue/retry", query)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "retry: %s; those that are held stay held\n", plural(n, "message"))
+			fmt.Fprintf(c.OutOrStdout(), "retry: %s; those that are held stay held\n", plural(done.Messages, "message"))
 			return nil
 		},
 	}

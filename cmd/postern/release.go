@@ -41,11 +41,11 @@ What a breakout is: docs/traffic.md.`
 
 func rejectCommand() *cobra.Command {
 	c, decide := breakoutCommand("reject")
-	c.Short = "delete what a breakout holds; nobody is told"
-	c.Long = `Reject deletes all that is held of an identity that has broken out. Its sender is
-not told: after a theft that would be the thief. What was deleted is known to
-postern trace. Change the password first, or the next message breaks out again:
-postern user passwd NAME.
+	c.Short = "delete what a breakout holds"
+	c.Long = `Reject deletes all that is held of an identity that has broken out. With --notify
+its mailbox gets a failure notice for each message, 100 at most. What was deleted is
+known to postern trace. After a theft change the password first, or the next
+messages break out again: postern user passwd NAME.
 
 Without a name it lists who has broken out.`
 	c.Example = `  # the password was stolen
@@ -58,9 +58,12 @@ Without a name it lists who has broken out.`
 // breakoutCommand is what release and reject have in common.
 func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string) error) {
 	var p place
-	var yes bool
+	var yes, notify bool
 	c := &cobra.Command{Use: word + " [IDENTITY]", Args: cobra.MaximumNArgs(1)}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	if word == "reject" {
+		c.Flags().BoolVar(&notify, "notify", false, "tell the sender by failure notices")
+	}
 	p.add(c)
 	return c, func(c *cobra.Command, args []string) error {
 		control, err := p.control()
@@ -94,11 +97,17 @@ func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string
 				return err
 			}
 		}
-		n, err := batches(c, control, "/breakouts/"+word, query)
+		if notify {
+			query.Set("notify", "1")
+		}
+		done, err := batches(c, control, "/breakouts/"+word, query)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", word, plural(n, "message"))
+		fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", word, plural(done.Messages, "message"))
+		if notify {
+			fmt.Fprintf(c.OutOrStdout(), "the sender is told of it by %s\n", plural(done.Notices, "notice"))
+		}
 		return nil
 	}
 }
