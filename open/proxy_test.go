@@ -148,14 +148,14 @@ func TestOpenForward(t *testing.T) {
 	for _, c := range []struct {
 		header forward.Header
 		want   string
-	}{{forward.NoHeader, "EHLO"}, {forward.HeaderV1, "PROX"}} {
+	}{{forward.NoHeader, "EHLO c\r\n"}, {forward.HeaderV1, "PROXY UNKNOWN\r\nEHLO c\r\n"}} // a pipe has no address {
 		near, far := net.Pipe()
 		back, server := net.Pipe()
 		f := Forward{Header: c.header, Limits: brief, Dial: func(context.Context) (net.Conn, error) { return back, nil }}
 		done := make(chan error, 1)
 		go func() { done <- f.ServeConn(t.Context(), far) }()
 		go func() { _, _ = io.WriteString(near, "EHLO c\r\n") }()
-		b := make([]byte, 4)
+		b := make([]byte, len(c.want))
 		if _, err := io.ReadFull(server, b); err != nil || string(b) != c.want {
 			t.Errorf("header %d: %q, %v", c.header, b, err)
 		}
