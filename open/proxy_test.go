@@ -148,7 +148,7 @@ func TestOpenForward(t *testing.T) {
 	for _, c := range []struct {
 		header forward.Header
 		want   string
-	}{{forward.NoHeader, "EHLO c\r\n"}, {forward.HeaderV1, "PROXY UNKNOWN\r\nEHLO c\r\n"}} // a pipe has no address {
+	}{{forward.NoHeader, "EHLO c\r\n"}, {forward.HeaderV1, "PROXY UNKNOWN\r\nEHLO c\r\n"}} { // a pipe has no address
 		near, far := net.Pipe()
 		back, server := net.Pipe()
 		f := Forward{Header: c.header, Limits: brief, Dial: func(context.Context) (net.Conn, error) { return back, nil }}
