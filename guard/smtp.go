@@ -30,6 +30,8 @@ type LoginClient struct {
 	Addr   netip.Addr
 	TLS    *tls.ConnectionState
 	Shared bool // many clients seem to come from this address
+	// Private says that a password may come without TLS of ours, by PLAIN alone.
+	Private bool
 }
 
 // A LoginResult is what came of it. Only a reply of code 235 sets the identity.

@@ -79,6 +79,9 @@ func (r Reach) String() string {
 	return Place{Name: r.name, Addr: r.addr, Port: r.port}.String()
 }
 
+// Port returns the port.
+func (r Reach) Port() uint16 { return r.port }
+
 // A Place is where a client wants to be connected to: a name or an address,
 // and a port. The zero Place is none.
 type Place struct {

@@ -57,19 +57,15 @@ var auditPorts = map[policy.Role]uint16{policy.MX: 25, policy.Submission: 587, p
 
 // audit plays the battery against every listener from every witness.
 func (g *generation) audit(ctx context.Context) (*Audited, error) {
-	a := &Audited{At: time.Now(), Listeners: len(g.settings.Listeners)}
-	type visit struct {
-		l    Listener
-		from netip.Addr
-	}
-	visits := make(chan visit)
+	a := &Audited{At: time.Now(), Listeners: len(g.settings.Ports())}
+	visits := make(chan func() (Audited, error))
 	var mu sync.Mutex
 	var errs []error
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			for v := range visits {
-				one, err := g.auditFrom(ctx, v.l, v.from)
+			for play := range visits {
+				one, err := play()
 				mu.Lock()
 				errs = append(errs, err)
 				a.Forms = max(a.Forms, one.Forms)
@@ -87,7 +83,12 @@ func (g *generation) audit(ctx context.Context) (*Audited, error) {
 			if l.Role == policy.Trusted && g.policy.TrustedBy(from) != "" {
 				continue // no stranger: what it may send was proved
 			}
-			visits <- visit{l, from}
+			visits <- func() (Audited, error) { return g.auditFrom(ctx, l, from) }
+		}
+	}
+	for _, w := range g.settings.Gateways {
+		for _, from := range witnesses {
+			visits <- func() (Audited, error) { return g.gatewayAudit(ctx, w, from) }
 		}
 	}
 	close(visits)

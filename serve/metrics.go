@@ -35,6 +35,7 @@ type metrics struct {
 	deliverySecs   prometheus.Histogram
 	breakouts      prometheus.Counter
 	listeners      prometheus.Gauge
+	tunnels        prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -59,6 +60,7 @@ func newMetrics() *metrics {
 	m.deliveries = counter("deliveries_total", "Attempts at deliveries, by result and why a server said no.", "result", "class")
 	m.auditClosed = gauge("audit_closed", "1 while the last self-audit found the relay closed.")
 	m.auditAt = gauge("audit_timestamp_seconds", "When the last self-audit began.")
+	m.tunnels = gauge("tunnels", "Tunnels that are open.")
 	m.listeners = gauge("listeners", "Listeners in force.")
 	m.commit = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "postern_commit_seconds", Help: "From the end of a message to its being on disk.",
@@ -101,6 +103,23 @@ func (m *metrics) note(e guard.Event) {
 		}
 		m.sessions.WithLabelValues(e.Listener, result).Inc()
 	case guard.Connected, guard.Withdrawn, guard.OverBudget:
+	}
+}
+
+// tunnel counts what a gateway did.
+func (m *metrics) tunnel(e guard.TunnelEvent) {
+	switch e.Kind {
+	case guard.Refused:
+		m.refused.WithLabelValues(e.Cause).Inc()
+	case guard.Accepted:
+		m.tunnels.Inc()
+	case guard.Closed:
+		m.tunnels.Dec()
+		m.bytes.WithLabelValues("out", "gateway").Add(float64(e.Count.Up))
+		m.bytes.WithLabelValues("in", "gateway").Add(float64(e.Count.Down))
+	case guard.LoginFailed:
+		m.logins.WithLabelValues("refused").Inc()
+	default:
 	}
 }
 

@@ -89,7 +89,7 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, r.complain); err != nil {
 		return nil, err
 	}
-	bound, err := bind(settings.Listeners, o.Sockets)
+	bound, err := bind(settings.Ports(), o.Sockets)
 	if err != nil {
 		return nil, errors.Join(err, r.queue.Close())
 	}
@@ -250,7 +250,7 @@ func (r *Relay) replace(ctx context.Context, s Settings) error {
 		return err
 	}
 	old, closing := r.serving, r.sockets.Load()
-	fresh, err := bind(s.Listeners, closing)
+	fresh, err := bind(s.Ports(), closing)
 	if err != nil {
 		return err
 	}
@@ -298,6 +298,9 @@ func (r *Relay) Status() Status {
 	s.Budgets, s.Breakouts = r.budgets(time.Now()), r.traffic.Breakouts()
 	for _, l := range g.settings.Listeners {
 		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name, Role: l.Role.String(), Addrs: r.sockets.Load().addrs(l.Name)})
+	}
+	for _, w := range g.settings.Gateways {
+		s.Listeners = append(s.Listeners, ListenerStatus{Name: w.Name, Role: "gateway", Addrs: r.sockets.Load().addrs(w.Name)})
 	}
 	for _, t := range g.settings.Policy.Trusted {
 		if why := r.guard.Witness.Suspended(t.Name); why != "" {

@@ -19,6 +19,7 @@ type Settings struct {
 	State     string        // the state folder; "": the default
 	Policy    policy.Source // hostname, listeners, domains, users, trusted clients
 	Listeners []Listener    // one for each of the policy's, by name
+	Gateways  []Gateway     // the same
 	TLS       Certificate
 	ClientCAs []string           // PEM files: who may log in with a client certificate
 	Hops      map[string]NextHop // by domain in A-labels: where its mailboxes are

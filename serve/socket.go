@@ -243,6 +243,7 @@ func (r *Relay) serve(g *generation) {
 			s.group.Go(func() { r.complain(server.Run(ctx, listener)) })
 		}
 	}
+	r.tunnels(ctx, s, g, login)
 }
 
 // isOwn reports addresses of this machine, which no PROXY header may name.

@@ -84,7 +84,7 @@ type logins struct{ of *identity.Login }
 func (l logins) Mechanisms(state *tls.ConnectionState) []string { return l.of.Mechanisms(state) }
 
 func (l logins) Login(ctx context.Context, c guard.LoginClient, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) guard.LoginResult {
-	r := l.of.Authenticate(ctx, identity.Client{Addr: c.Addr, TLS: c.TLS, Shared: c.Shared}, mechanism, initial, challenge)
+	r := l.of.Authenticate(ctx, identity.Client{Addr: c.Addr, TLS: c.TLS, Shared: c.Shared, Private: c.Private}, mechanism, initial, challenge)
 	return guard.LoginResult{Identity: r.Identity, Reply: r.Reply, Wait: r.Delay, Why: r.Reason}
 }
 

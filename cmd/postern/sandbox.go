@@ -45,7 +45,7 @@ func (f *shutIn) become(s serve.Settings, dir string, passed []systemd.Socket) (
 	if len(passed) == 0 && u == nil {
 		return nil, nil //nolint:nilnil // none is bound yet
 	}
-	sockets, err := serve.Bind(s.Listeners, passed)
+	sockets, err := serve.Bind(s.Ports(), passed)
 	if err != nil || u == nil {
 		return sockets, err
 	}
@@ -162,7 +162,12 @@ func roomOf(s serve.Settings, dir string) (sandbox.Profile, error) {
 		}
 		p.Read = append(p.Read, folders...)
 	}
-	for _, l := range s.Listeners {
+	for _, w := range s.Policy.Gateways {
+		for _, r := range w.To {
+			p.Connect = append(p.Connect, r.Port())
+		}
+	}
+	for _, l := range s.Ports() {
 		for _, a := range l.Addrs {
 			p.Bind = append(p.Bind, a.Port())
 		}

@@ -32,21 +32,28 @@ func roleNames() []string {
 func readListener(r *reader, s section) {
 	role, _ := policy.ParseRole(s.label) // Compile says what is missing
 	s.one("role", roleNames(), func(name string) { role, _ = policy.ParseRole(name) })
-	v, given := s.text("port")
-	port, err := strconv.ParseUint(v.text, 10, 16)
-	switch {
-	case s.body.Attributes["port"] == nil:
-		r.stop(s.at, fmt.Sprintf("listener %q has no port", s.label), "write port = 25")
-	case given && err != nil:
-		r.stop(v.at, fmt.Sprintf("port %s is no port", v.text), "a port is a number from 1 to 65535; 0 takes one that is free")
-	}
-	l := serve.Listener{Name: s.label, Role: role, At: s.at}
+	l := serve.Listener{Name: s.label, Role: role, At: s.at, Addrs: r.sockets(s)}
 	p := policy.Listener{Name: s.label, Role: role, At: s.at}
 	for _, v := range s.texts("proxy_from") {
 		if n, ok := r.network(v, "proxy_from"); ok {
 			l.Proxy = append(l.Proxy, n)
 			p.ProxyFrom = append(p.ProxyFrom, policy.Network{Prefix: n, At: v.at})
 		}
+	}
+	r.shared(l)
+	r.settings.Listeners = append(r.settings.Listeners, l)
+	r.settings.Policy.Listeners = append(r.settings.Policy.Listeners, p)
+}
+
+// sockets reads where a listener or a gateway listens.
+func (r *reader) sockets(s section) (addrs []netip.AddrPort) {
+	v, given := s.text("port")
+	port, err := strconv.ParseUint(v.text, 10, 16)
+	switch {
+	case s.body.Attributes["port"] == nil:
+		r.stop(s.at, fmt.Sprintf("%s %q has no port", s.block.name, s.label), "write port = 25")
+	case given && err != nil:
+		r.stop(v.at, fmt.Sprintf("port %s is no port", v.text), "a port is a number from 1 to 65535; 0 takes one that is free")
 	}
 	addresses := s.texts("addresses")
 	for _, v := range addresses {
@@ -55,23 +62,21 @@ func readListener(r *reader, s section) {
 			r.stop(v.at, fmt.Sprintf("addresses: %q is no address", v.text), "write 192.0.2.7 or 2001:db8::7")
 			continue
 		}
-		l.Addrs = append(l.Addrs, netip.AddrPortFrom(a.Unmap(), uint16(port)))
+		addrs = append(addrs, netip.AddrPortFrom(a.Unmap(), uint16(port)))
 	}
 	if s.body.Attributes["addresses"] == nil {
-		l.Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(port)), netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port))}
+		addrs = []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(port)), netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port))}
 	}
 	if s.body.Attributes["addresses"] != nil && len(addresses) == 0 {
-		r.stop(s.at, fmt.Sprintf("listener %q listens nowhere", s.label), "leave addresses out for all of this machine, or name one")
+		r.stop(s.at, fmt.Sprintf("%s %q listens nowhere", s.block.name, s.label), "leave addresses out for all of this machine, or name one")
 	}
-	r.shared(l)
-	r.settings.Listeners = append(r.settings.Listeners, l)
-	r.settings.Policy.Listeners = append(r.settings.Policy.Listeners, p)
+	return addrs
 }
 
 // shared refuses a socket that another listener has already: the relay could
 // not start with both.
 func (r *reader) shared(l serve.Listener) {
-	for _, other := range r.settings.Listeners {
+	for _, other := range r.settings.Ports() {
 		for _, a := range l.Addrs {
 			for _, b := range other.Addrs {
 				same := a.Addr().Is4() == b.Addr().Is4() && (a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified())

@@ -24,7 +24,7 @@ import (
 )
 
 // blocks are what a file may hold. One more: a file of its own, and a row here.
-var blocks = []*block{&listenerBlock, &tlsBlock, &domainBlock, &userBlock, &trustedBlock, &routeBlock, &deliveryBlock, &limitsBlock, &trafficBlock, &auditBlock, &traceBlock, &metricsBlock, &logBlock, &storageBlock}
+var blocks = []*block{&listenerBlock, &tlsBlock, &domainBlock, &userBlock, &trustedBlock, &routeBlock, &gatewayBlock, &deliveryBlock, &limitsBlock, &trafficBlock, &auditBlock, &traceBlock, &metricsBlock, &logBlock, &storageBlock}
 
 // top are the words outside of any block.
 var top = block{name: "the file", words: []word{

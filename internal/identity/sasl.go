@@ -82,6 +82,10 @@ type Client struct {
 	Addr   netip.Addr
 	TLS    *tls.ConnectionState // nil without TLS
 	Shared bool                 // many clients have this address; it is not counted against
+	// Private says that somebody else answers for the secrecy of the connection:
+	// the TLS of a proxy, or an operator who named the network. PLAIN alone is
+	// taken then.
+	Private bool
 }
 
 // A Result is how an attempt ended. The caller waits for Delay before it sends
@@ -143,7 +147,8 @@ func (a *attempt) first() ([]byte, error) {
 // and empty when it sent "="; challenge sends a challenge and returns the
 // response, both without base64.
 func (l *Login) Authenticate(ctx context.Context, c Client, name string, initial []byte, challenge func([]byte) ([]byte, error)) Result {
-	if c.TLS == nil {
+	private := c.TLS == nil && c.Private && strings.EqualFold(name, "PLAIN") && l.allows("PLAIN")
+	if c.TLS == nil && !private {
 		return Result{
 			Reply:  mail.NewReply(538, "5.7.11", "This login needs an encrypted connection; set security to TLS."),
 			Reason: "login without TLS",
@@ -157,7 +162,7 @@ func (l *Login) Authenticate(ctx context.Context, c Client, name string, initial
 		}
 	}
 	m := mechanisms[i]
-	if !l.allows(m.name) || !m.offered(l, c.TLS) {
+	if !l.allows(m.name) || !private && !m.offered(l, c.TLS) {
 		return Result{
 			Reply:  mail.NewReply(534, "5.7.9", "This login method is switched off; choose "+l.choice(c.TLS)+"."),
 			Reason: m.name + " is not offered to this client",
