@@ -33,9 +33,9 @@ var doors = [...]struct {
 }{
 	// 2525 is no registered port; hosts that have 25 blocked upstream commonly listen there.
 	{SMTP, "smtp", []Side{Open, Guard, Probe}, []uint16{25, 465, 587, 2525}},
-	{SOCKS, "socks", []Side{Open, Probe}, []uint16{1080, 1081, 9050, 10808}},
-	{Forward, "forward", []Side{Open, Probe}, []uint16{25, 465, 587, 2525}},
-	{Connect, "connect", []Side{Open, Probe}, []uint16{3128, 8080, 8118, 8888, 80}},
+	{SOCKS, "socks", []Side{Open, Guard, Probe}, []uint16{1080, 1081, 9050, 10808}},
+	{Forward, "forward", []Side{Open, Guard, Probe}, []uint16{25, 465, 587, 2525}},
+	{Connect, "connect", []Side{Open, Guard, Probe}, []uint16{3128, 8080, 8118, 8888, 80}},
 }
 
 // All returns the doors in their order of display.
