@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/forward"
@@ -26,7 +27,53 @@ type Gateway struct {
 	Dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	Limits  Limits
 	NewID   func() string
+	Open    *Tunnels          // those of all gateways; nil: they are not decided again
 	Watch   func(TunnelEvent) // nil: nobody watches
+}
+
+// Tunnels are those that are open. The zero value is ready, and safe for
+// concurrent use.
+type Tunnels struct {
+	mu   sync.Mutex
+	open map[*tunnel]net.Conn
+}
+
+func (o *Tunnels) enter(t *tunnel, c net.Conn) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.open == nil {
+		o.open = map[*tunnel]net.Conn{}
+	}
+	o.open[t] = c
+}
+
+func (o *Tunnels) leave(t *tunnel) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.open, t)
+}
+
+// Recheck decides again on each, and closes those whose passage is no longer
+// given: a user who was disabled is led nowhere any more. It returns how many.
+func (o *Tunnels) Recheck(p *policy.Policy, w *Witness) (closed int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for t, conn := range o.open {
+		c := t.client
+		name := p.TrustedBy(c.Addr)
+		c.Suspended = name != "" && w.Suspended(name) != ""
+		if _, refusal := p.Pass(c, t.pass.To()); refusal != nil {
+			_ = conn.Close() // its end is noted where it is served
+			closed++
+		}
+	}
+	return closed
 }
 
 // A TunnelEvent is one request of a gateway, from its beginning to its end.
@@ -153,6 +200,7 @@ func (g *Gateway) connect(ctx context.Context, t *tunnel, place policy.Place) (n
 		t.addr = netip.AddrPortFrom(a.Unmap(), place.Port)
 		conn, err := g.Dial(ctx, t.addr)
 		if err == nil {
+			g.Open.enter(t, conn)
 			return conn, nil
 		}
 		failed = errors.Join(errUnreachable, err)
@@ -169,6 +217,7 @@ func (g *Gateway) ended(t *tunnel, n forward.Count, err error) {
 	if t == nil || t.pass.IsZero() {
 		return
 	}
+	g.Open.leave(t)
 	e := TunnelEvent{
 		Kind: Closed, ID: t.id, Peer: t.client.Addr, Identity: t.pass.Who(), Reason: t.pass.Reason().String(), Place: t.pass.To().String(), Addr: t.addr,
 		Count: n, Took: time.Since(t.began),

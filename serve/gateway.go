@@ -49,11 +49,13 @@ var everywhere = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustPa
 var gatewayLimits = forward.Limits{Connections: 10_000, PerClient: 500}
 
 // tunnels serves the gateways of a generation on their sockets until ctx ends.
+// Tunnels that are open then go on, as long as they would be given; they are
+// cut when the relay ends.
 func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *identity.Login) {
 	for _, w := range g.settings.Gateways {
 		gate := guard.Gateway{
 			Name: w.Name, Policy: r.policy, Login: logins{login}, State: &r.guard, Private: w.Private, Shared: isRoad(g), NewID: queue.NewID,
-			Limits: g.settings.Guard, Resolve: lookups{r}.Addresses, Dial: dialTunnel, Watch: r.tunnel,
+			Limits: g.settings.Guard, Resolve: lookups{r}.Addresses, Dial: dialTunnel, Open: &r.open, Watch: r.tunnel,
 		}
 		if w.TLS {
 			gate.Private = everywhere
@@ -71,7 +73,12 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 			if w.TLS {
 				listener = tls.NewListener(listener, g.tls.config(false))
 			}
-			s.group.Go(func() { r.complain(run(ctx, listener)) })
+			s.group.Go(func() {
+				defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // no more are taken
+				if err := run(r.root, listener); ctx.Err() == nil {
+					r.complain(err)
+				}
+			})
 		}
 	}
 }

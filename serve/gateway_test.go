@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -128,6 +129,46 @@ func TestGatewaysOfARelay(t *testing.T) {
 		if last := status.Listeners[len(status.Listeners)-1]; last.Role != "gateway" || len(last.Addrs) != 1 || status.Audited.Listeners != 3 {
 			t.Errorf("status: %+v, audited %+v", status.Listeners, status.Audited)
 		}
+	}
+}
+
+// A tunnel outlives a reload, and does not outlive its user.
+func TestTunnelsAreDecidedAgain(t *testing.T) {
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	defer l.Close()
+	r := run(t, withGateways(only(loopback(ordinary()), "mx"), l.Addr().String(), true))
+	if err := r.users.Add(identity.NewUser{Name: "ben", Password: password, MaySendAs: []string{"ben@example.org"}}); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor("ben", true)
+	conn := must(net.Dial("tcp", r.sockets.Load().addrs("socks")[0]))
+	defer conn.Close()
+	ask := socks.Request{Version: 5, Command: socks.Connect, To: must(forward.ParseAddress(l.Addr().String())), User: "ben", Password: password}
+	if _, err := ask.Play(t.Context(), conn, nil); err != nil {
+		t.Fatal(err)
+	}
+	far := must(l.Accept())
+	defer far.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = far.SetDeadline(time.Now().Add(20 * time.Second))
+	echo := func() error {
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err := far.Read(make([]byte, 1))
+		return err
+	}
+	if err := r.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := echo(); err != nil {
+		t.Fatalf("the reload cut the tunnel: %v", err)
+	}
+	if err := r.users.Disable("ben"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the tunnel of a user that is disabled ended with %v", err)
 	}
 }
 

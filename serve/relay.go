@@ -48,6 +48,7 @@ type Relay struct {
 	self     *Control // as others reach it
 	current  atomic.Pointer[generation]
 	deliver  *deliver.Deliverer
+	open     guard.Tunnels
 
 	mu      sync.Mutex      // one reload at a time
 	serving *serving        // the listeners of the generation in force; nil before Run

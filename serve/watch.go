@@ -119,6 +119,9 @@ func (r *Relay) auditAgain(ctx context.Context) error {
 func (r *Relay) recheck(ctx context.Context) error {
 	g := r.current.Load()
 	p := g.policy
+	if n := r.open.Recheck(p, &r.guard.Witness); n > 0 {
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "tunnels closed: their passage is no longer given", slog.Int("tunnels", n))
+	}
 	for after := ""; ; {
 		list, next, err := r.queue.List(ctx, queue.Filter{}, queue.Page{After: after, Max: 1000})
 		if err != nil {
