@@ -350,8 +350,11 @@ func (m *Meter) Refused(now time.Time, who string, from netip.Addr) {
 }
 
 // Delivery counts what became of one delivery: Delivered, Out, Deferred and
-// Failed of s.
+// Failed of s. Where there is nothing, nobody is named.
 func (m *Meter) Delivery(now time.Time, who string, from netip.Addr, to string, s Sums) {
+	if s == (Sums{}) {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.add(now, cmp.Or(who, Strangers), from, &s)
