@@ -134,7 +134,7 @@ func (h *frontDoor) ask(client, to, user, password string) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	tunnel := net.Conn(ours)
+	tunnel := ours
 	if h.door == "socks" {
 		_, err = socks.Request{Version: 5, Command: socks.Connect, To: address, User: user, Password: password}.Play(context.Background(), ours, nil)
 	} else {

@@ -119,7 +119,7 @@ func (m *metrics) tunnel(e guard.TunnelEvent) {
 		m.bytes.WithLabelValues("in", "gateway").Add(float64(e.Count.Down))
 	case guard.LoginFailed:
 		m.logins.WithLabelValues("refused").Inc()
-	default:
+	case guard.Connected, guard.NotStored, guard.LoggedIn, guard.Withdrawn, guard.Held, guard.OverBudget: // a gateway has none of these
 	}
 }
 
