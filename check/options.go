@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"postern/door"
 	"postern/mail"
 	"postern/plan"
 	"postern/verdict"
@@ -20,6 +21,13 @@ type Collector interface {
 	Arrivals(ctx context.Context, after uint64) (list []verdict.Arrival, next uint64, err error)
 	// Preflight says what arrivals cannot be seen, and why.
 	Preflight(ctx context.Context) error
+}
+
+// A Fronted collector says where a proxy can be led to, and knows its own
+// banners. Without one, proxies are recognised and asked for nothing.
+type Fronted interface {
+	Front(ctx context.Context) (plan.Front, error)
+	Ours(ctx context.Context, banner string) (bool, error)
 }
 
 // A Resolver finds the addresses of a target.
@@ -43,7 +51,9 @@ type Options struct {
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Ports       []uint16
-	Families    []int // 4, 6; none: both
+	Doors       []door.Door // which to look for; none: all
+	Inside      bool        // also ask proxies for their own machine
+	Families    []int       // 4, 6; none: both
 	Forms       []string
 	Quick       bool   // the core and the controls alone
 	TryLogins   bool   // also try three guessable logins
@@ -98,6 +108,7 @@ func (o Options) withDefaults() Options {
 // several ports come side by side.
 type Event struct {
 	Addr  netip.AddrPort
+	Door  door.Door
 	Step  Step
 	Text  string // what is waited for or was found
 	Form  string // of Played

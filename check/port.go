@@ -31,6 +31,9 @@ type port struct {
 	forms []plan.Form
 	inbox *inbox
 
+	// silent is asked what else may answer at a port that says nothing; nil:
+	// nobody is.
+	silent    func(ctx context.Context) sniffed
 	smtp      probe.SMTP
 	evidence  verdict.Evidence
 	plays     []probe.Play
@@ -39,6 +42,11 @@ type port struct {
 	recipient func(plan.Token) mail.Address
 	guessed   bool // the domain is a guess that nothing confirms: no mail goes there
 }
+
+// An otherDoorError is returned for a port that is no mail server's.
+type otherDoorError struct{ found sniffed }
+
+func (e *otherDoorError) Error() string { return fmt.Sprintf("it is a proxy: %v", e.found.doors) }
 
 // errShut is returned for a port on which nothing listens.
 var errShut = errors.New("nothing listens")
@@ -51,8 +59,12 @@ func (p *port) run(ctx context.Context) error {
 	p.progress(Connecting, "")
 	visit, err := p.findMode(ctx)
 	if err != nil {
-		if isRefused(err) {
+		var other *otherDoorError
+		switch {
+		case isRefused(err):
 			return errShut
+		case errors.As(err, &other):
+			return err
 		}
 		p.evidence.NotTested = notTested(err)
 		return nil
@@ -119,6 +131,11 @@ func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 	}
 	if !errors.Is(err, probe.ErrNoBanner) || errors.Is(err, smtp.ErrNotSMTP) && first.TLS == probe.Plain {
 		return nil, err
+	}
+	if p.silent != nil && errors.Is(err, smtp.ErrTimeout) {
+		if found := p.silent(ctx); len(found.doors) > 0 {
+			return nil, &otherDoorError{found}
+		}
 	}
 	return p.tryOthers(ctx, first, err)
 }
@@ -446,7 +463,7 @@ func (p *port) confirm(ctx context.Context, played []verdict.Exchange) {
 }
 
 func (p *port) progress(s Step, text string) {
-	p.o.Progress(Event{Addr: p.addr, Step: s, Text: text, Total: len(p.plays)})
+	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: s, Text: text, Total: len(p.plays)})
 }
 
 func isRefused(err error) bool {

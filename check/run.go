@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -32,7 +33,8 @@ func Run(ctx context.Context, t plan.Target, o Options) (report.Report, error) {
 // It is safe for concurrent use.
 type Checker struct {
 	o     Options
-	forms []plan.Form
+	forms map[door.Door][]plan.Form // that are played, by door; a door without is not looked for
+	front plan.Front
 	watch *watch
 	blind string
 	stop  context.CancelFunc
@@ -59,6 +61,10 @@ func Begin(ctx context.Context, o Options) (*Checker, error) {
 			c.blind = err.Error()
 		}
 	}
+	if f, ok := o.Collector.(Fronted); ok && c.blind == "" {
+		// Without a front, forms say which part of it they lack.
+		c.front, _ = f.Front(ctx)
+	}
 	watchCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stop = stop
 	go func() {
@@ -77,25 +83,42 @@ func (c *Checker) Close() {
 	<-c.done
 }
 
-// choose returns the forms that the options ask for.
-func choose(o Options) ([]plan.Form, error) {
-	var forms []plan.Form
+// choose returns the forms that the options ask for, by door.
+func choose(o Options) (map[door.Door][]plan.Form, error) {
+	forms := make(map[door.Door][]plan.Form)
 	for _, id := range o.Forms {
 		f, ok := plan.Find(id)
 		if !ok {
 			return nil, fmt.Errorf("unknown form %q; did you mean %q?", id, plan.Nearest(id))
 		}
-		forms = append(forms, f)
+		forms[f.Door] = append(forms[f.Door], f)
 	}
 	if len(forms) > 0 {
 		return forms, nil
 	}
-	for _, f := range plan.Forms() {
-		if f.Set == plan.Core || !o.Quick && (f.Set != plan.Login || o.TryLogins) {
-			forms = append(forms, f)
+	for _, f := range plan.All() {
+		if looksFor(o, f.Door) && wants(o, f.Set) {
+			forms[f.Door] = append(forms[f.Door], f)
 		}
 	}
 	return forms, nil
+}
+
+func looksFor(o Options, d door.Door) bool {
+	return len(o.Doors) == 0 || slices.Contains(o.Doors, d) || d == door.SMTP && slices.Contains(o.Doors, door.Forward)
+}
+
+func wants(o Options, s plan.Set) bool {
+	switch s {
+	case plan.Core:
+		return true
+	case plan.Login:
+		return o.TryLogins && !o.Quick
+	case plan.Inside:
+		return o.Inside && !o.Quick
+	case plan.Full, plan.Owner, plan.Info:
+	}
+	return !o.Quick
 }
 
 // Check checks one target.
@@ -128,20 +151,22 @@ func (c *Checker) address(ctx context.Context, t plan.Target, w located, a netip
 	k := knock(ctx, c.o.Dial, a, result.Ports)
 	defer k.end()
 	for _, number := range result.Ports {
-		d, err := c.port(ctx, w, netip.AddrPortFrom(a, number), p, k)
+		doors, err := c.port(ctx, w, netip.AddrPortFrom(a, number), p, k)
 		if errors.Is(err, errShut) {
 			result.Shut = append(result.Shut, number)
 			continue
 		}
 		if err != nil {
 			why := verdict.Evidence{Addr: netip.AddrPortFrom(a, number), NotTested: err.Error()}
-			d = report.Door{Door: door.SMTP, Judgement: verdict.Judge(why)}
+			doors = []report.Door{{Door: door.SMTP, Judgement: verdict.Judge(why)}}
 		}
-		result.Doors = append(result.Doors, d)
+		result.Doors = append(result.Doors, doors...)
 	}
 	return result
 }
 
+// ports returns the ports to knock at: those that were named, else those of
+// every door that is looked for.
 func (c *Checker) ports(t plan.Target) []uint16 {
 	switch {
 	case len(t.Ports) > 0:
@@ -149,31 +174,104 @@ func (c *Checker) ports(t plan.Target) []uint16 {
 	case len(c.o.Ports) > 0:
 		return c.o.Ports
 	}
-	return door.SMTP.Ports()
+	var list []uint16
+	for _, d := range door.All() {
+		if len(c.forms[d]) == 0 {
+			continue
+		}
+		for _, number := range d.Ports() {
+			if !slices.Contains(list, number) {
+				list = append(list, number)
+			}
+		}
+	}
+	return list
 }
 
-func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *pace, k *knocks) (report.Door, error) {
-	p := &port{o: &c.o, addr: a, dial: k.dialer(c.o.Dial, a), pace: pace, forms: c.forms}
-	p.evidence.Blind = c.blind
+// candidates returns the doors that a port may be, the likeliest first. Where
+// nothing is known of a port it may be a mail server, which speaks first; only
+// when it does not is a proxy looked for.
+func (c *Checker) candidates(number uint16) []door.Door {
+	var usual, others []door.Door
+	for _, d := range []door.Door{door.SMTP, door.SOCKS, door.Connect} {
+		switch {
+		case len(c.forms[d]) == 0:
+		case slices.Contains(d.Ports(), number):
+			usual = append(usual, d)
+		default:
+			others = append(others, d)
+		}
+	}
+	switch {
+	case len(usual) == 0:
+		return others
+	case usual[0] == door.SMTP:
+		return usual
+	}
+	// Many proxies speak SOCKS and HTTP at one port. Mail servers there would be odd.
+	others = slices.DeleteFunc(others, func(d door.Door) bool { return d == door.SMTP })
+	return append(usual, others...)
+}
+
+// port checks one port: as the door that it is, or as both when it is two.
+func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *pace, k *knocks) ([]report.Door, error) {
+	dial := k.dialer(c.o.Dial, a)
+	doors := c.candidates(a.Port())
+	if len(doors) > 0 && doors[0] != door.SMTP {
+		return c.proxies(ctx, w, a, pace, dial, doors)
+	}
+	p := c.newPort(door.SMTP, w, a, pace, dial)
+	if others := slices.DeleteFunc(doors, func(d door.Door) bool { return d == door.SMTP }); len(others) > 0 {
+		p.silent = func(ctx context.Context) sniffed {
+			found, _ := p.sniff(ctx, others) // who is stopped here is stopped at once again
+			found.doors = slices.DeleteFunc(found.doors, func(d door.Door) bool { return d == door.SMTP })
+			return found
+		}
+	}
+	d, err := c.mailServer(ctx, p)
+	var other *otherDoorError
+	if errors.As(err, &other) {
+		return c.proxiesFound(ctx, w, a, pace, dial, other.found)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []report.Door{d}, nil
+}
+
+// newPort makes the check of one door at one port.
+func (c *Checker) newPort(d door.Door, w located, a netip.AddrPort, pace *pace, dial func(context.Context) (net.Conn, error)) *port {
+	p := &port{o: &c.o, addr: a, dial: dial, pace: pace, forms: c.forms[d], watch: c.watch}
+	p.evidence.Door, p.evidence.Addr, p.evidence.Blind = d, a, c.blind
 	p.facts = plan.Facts{
-		Addr: a.Addr(), CollectorIP: c.o.CollectorIP, Sender: c.o.From,
+		Addr: a.Addr(), CollectorIP: c.o.CollectorIP, Sender: c.o.From, Front: c.front.For(a.Addr()),
 		Host: firstDomain(c.o.Host, w.host), Domain: firstDomain(c.o.Domain, w.domain),
 		Local: c.o.Recipient, RelayDomain: c.o.RelayDomain,
 	}
 	if !p.facts.Local.IsZero() && p.facts.Domain.IsZero() {
 		p.facts.Domain = p.facts.Local.Domain()
 	}
-	p.watch = c.watch
+	if !w.host.IsZero() {
+		p.evidence.Names = []string{w.host.ASCII()}
+	}
+	return p
+}
+
+func (c *Checker) mailServer(ctx context.Context, p *port) (report.Door, error) {
 	defer func() { c.watch.forget(p.tokens) }()
 	if err := p.run(ctx); err != nil {
 		return report.Door{}, err
 	}
-	j := p.await(ctx)
+	j := p.clues(ctx, p.await(ctx))
+	return c.judged(p, j), nil
+}
+
+func (c *Checker) judged(p *port, j verdict.Judgement) report.Door {
 	if j.Verdict == verdict.Accepts && c.o.Lasting {
 		j.Until = time.Now().Add(tokenLife)
 	}
-	p.o.Progress(Event{Addr: a, Step: Judged, Text: string(j.Verdict)})
-	return report.Door{Door: door.SMTP, Judgement: j}, nil
+	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: Judged, Text: string(j.Verdict)})
+	return report.Door{Door: p.evidence.Door, Judgement: j}
 }
 
 func firstDomain(list ...mail.Domain) mail.Domain {

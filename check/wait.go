@@ -141,7 +141,7 @@ func plainerOnItsWay(j verdict.Judgement) bool {
 			return false
 		case verdict.Accepted:
 			return true
-		case verdict.Bounced, verdict.Local, verdict.Refused, verdict.Untested:
+		case verdict.Bounced, verdict.Local, verdict.Refused, verdict.Untested, verdict.Noted:
 		}
 	}
 	return false
@@ -175,7 +175,7 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 		switch {
 		case j.Count(verdict.Accepted) > 0:
 			patience = p.o.Wait
-		case p.tookLocal(j):
+		case p.tookLocal(j), p.sentBlindly(j):
 			patience = min(localWait, p.o.Wait)
 		}
 		left := patience - p.evidence.Waited
@@ -195,6 +195,17 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 			return over()
 		}
 	}
+}
+
+// sentBlindly reports whether a message went out in a request's body, of which
+// nobody says what became of it.
+func (p *port) sentBlindly(j verdict.Judgement) bool {
+	for _, f := range j.Forms {
+		if f.Form.Hole == "request-body" && f.State != verdict.Arrived && f.Answer != verdict.Forbidden && f.Answer != verdict.WantsLogin && f.Outcome != verdict.NotRun {
+			return true
+		}
+	}
+	return false
 }
 
 // tookLocal reports whether a whole message was taken for a mailbox of the server's own.

@@ -66,7 +66,11 @@ func tunnel(ctx context.Context, conn net.Conn, r connect.Request, rec *transcri
 	if err == nil {
 		return way, led{answer: verdict.Granted, said: said(result)}
 	}
-	return nil, httpLed(result, err)
+	l := httpLed(result, err)
+	if r.Version == connect.HTTP2 && l.err != nil && !errors.Is(l.err, forward.ErrTimeout) {
+		l.err = fmt.Errorf("%w: %w", ErrForeign, l.err) // most proxies that speak HTTP/1 hang up on its first octets
+	}
+	return nil, l
 }
 
 // httpLed reads an answer that made no tunnel.

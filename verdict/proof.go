@@ -64,7 +64,7 @@ func (p *Proof) note(e Evidence) {
 		note("the first hop saw %s, not us: it took the stranger for its customer", r)
 		return
 	case p.Kind == KindForward:
-		note("a guess, since no trace field shows where the first hop saw us come from: %s", signsFor(p.Signs))
+		note("%s, since no trace field shows that the first hop saw us come from %s: %s", sureWords[p.Sure], x, signsFor(p.Signs))
 		return
 	case t.IsLoopback() && x.IsLoopback():
 		note("tested from the machine itself, which many servers trust: test once more from outside")
@@ -82,6 +82,8 @@ func (p *Proof) note(e Evidence) {
 		note("the message left through %s (%s), so that address will be put on blocklists", p.Egress, p.EgressName)
 	}
 }
+
+var sureWords = map[Sure]string{Certain: "certain", Likely: "likely, and not certain", Guess: "a guess"}
 
 // noteProxy says which way the message took behind the proxy.
 func (p *Proof) noteProxy(note func(string, ...any), x netip.Addr) {

@@ -162,20 +162,20 @@ func (j *Judgement) closedProxy() string {
 	if j.Elsewhere != nil {
 		return "leads strangers to other ports, though not to port 25: an open proxy, but no way out for mail"
 	}
-	count, refused := make(map[Answer]int), 0
+	count := make(map[Answer]int)
 	for _, f := range j.Forms {
-		if f.State == Refused && f.Form.Set != plan.Info && f.Answer != Unsupported {
+		if f.State == Refused && f.Form.Set != plan.Info {
 			count[f.Answer]++
-			refused++
 		}
 	}
 	switch {
-	case count[WantsLogin] > 0 && count[WantsLogin] == refused:
-		return "nobody gets anywhere without a login"
-	case count[NoProxy] > 0 && count[NoProxy] == refused:
-		return "it is a web server and leads nowhere"
 	case count[Granted] > 0:
 		return "it says yes, and leads to no mail server that takes strangers' mail"
+	case count[Forbidden] > 0:
+	case count[WantsLogin] > 0:
+		return "nobody gets anywhere without a login"
+	case count[NoProxy] > 0:
+		return "it is a web server and leads nowhere"
 	}
 	return "every form was refused"
 }

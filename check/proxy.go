@@ -1,0 +1,279 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"postern/door"
+	"postern/forward"
+	"postern/plan"
+	"postern/probe"
+	"postern/report"
+	"postern/smtp"
+	"postern/verdict"
+)
+
+// A proxy is asked one form after the other, each in a connection of its own:
+// a tunnel serves for one conversation only.
+
+// sniffed is what the first words to a port told.
+type sniffed struct {
+	doors []door.Door
+	four  bool // of SOCKS, it hung up on version 5
+	local netip.AddrPort
+	why   string // of no door: what was heard instead
+	err   error  // there was no connection at all
+}
+
+// sniff says the first word of each of the doors, in one connection each. The
+// first of them is dialled before the others, since most ports are shut.
+func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
+	if err := p.pace.wait(ctx); err != nil {
+		return sniffed{}, err
+	}
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return sniffed{err: err}, ctx.Err()
+	}
+	s := sniffed{local: forward.AddrPort(conn.LocalAddr())}
+	heard, errs := make([]probe.Heard, len(doors)), make([]error, len(doors))
+	var wg sync.WaitGroup
+	for i, d := range doors {
+		via := p.proxy()
+		via.Timeout = p.silence()
+		if i == 0 {
+			via.Dial = func(context.Context) (net.Conn, error) { return conn, nil }
+		}
+		wg.Go(func() {
+			if d == door.SOCKS {
+				heard[i], errs[i] = probe.SOCKS{Proxy: via}.Sniff(ctx)
+			} else {
+				heard[i], errs[i] = probe.Connect{Proxy: via}.Sniff(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	for i, h := range heard {
+		switch {
+		case h.Door != 0 && !slices.Contains(s.doors, h.Door):
+			s.doors = append(s.doors, h.Door)
+		case h.Said != "" && s.why == "":
+			s.why = "no proxy: it said " + h.Said
+		case doors[i] == door.SOCKS && errors.Is(errs[i], smtp.ErrClosed):
+			s.four = true
+		}
+	}
+	if s.four = s.four && len(s.doors) == 0 && s.why == ""; s.four {
+		via := p.proxy()
+		via.Timeout = p.silence()
+		if h, err := (probe.SOCKS{Proxy: via}).SniffFour(ctx); err == nil && h.Door == door.SOCKS {
+			s.doors = []door.Door{door.SOCKS}
+		}
+	}
+	if s.why == "" {
+		s.why = "it took the connection and said neither SOCKS nor HTTP"
+	}
+	return s, ctx.Err()
+}
+
+// proxies checks a port at which proxies may answer.
+func (c *Checker) proxies(ctx context.Context, w located, a netip.AddrPort, pace *pace, dial func(context.Context) (net.Conn, error), doors []door.Door) ([]report.Door, error) {
+	first := c.newPort(doors[0], w, a, pace, dial)
+	first.progress(Connecting, "")
+	found, err := first.sniff(ctx, doors)
+	switch {
+	case err != nil:
+		return nil, err
+	case isRefused(found.err):
+		return nil, errShut
+	case found.err != nil:
+		why := notTested(found.err)
+		return []report.Door{first.notTested(why)}, nil //nolint:nilerr // that it does not answer is the answer
+	case slices.Contains(found.doors, door.SMTP):
+		d, err := c.mailServer(ctx, c.newPort(door.SMTP, w, a, pace, dial))
+		return []report.Door{d}, err
+	case len(found.doors) == 0:
+		return []report.Door{first.notTested(found.why)}, nil
+	}
+	return c.proxiesFound(ctx, w, a, pace, dial, found)
+}
+
+// proxiesFound checks the proxies that answered at a port.
+func (c *Checker) proxiesFound(ctx context.Context, w located, a netip.AddrPort, pace *pace, dial func(context.Context) (net.Conn, error), found sniffed) ([]report.Door, error) {
+	var list []report.Door
+	for _, d := range found.doors {
+		p := c.newPort(d, w, a, pace, dial)
+		p.evidence.From = found.local.Addr()
+		if found.four {
+			p.forms = ofVersionFour(p.forms)
+		}
+		result, err := c.proxyAt(ctx, p)
+		if errors.Is(err, probe.ErrForeign) {
+			result, err = p.notTested(found.why), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, result)
+	}
+	return list, nil
+}
+
+// ofVersionFour returns the forms of version 4 alone: nothing else is said to a
+// port that is only suspected to be a proxy.
+func ofVersionFour(forms []plan.Form) []plan.Form {
+	return slices.DeleteFunc(slices.Clone(forms), func(f plan.Form) bool { return !strings.HasPrefix(f.Move.Name, "socks4") })
+}
+
+func (p *port) notTested(why string) report.Door {
+	p.evidence.NotTested = why
+	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: Judged, Text: string(verdict.NotTested)})
+	return report.Door{Door: p.evidence.Door, Judgement: verdict.Judge(p.evidence)}
+}
+
+// proxyAt plays the battery of one door against a proxy.
+func (c *Checker) proxyAt(ctx context.Context, p *port) (report.Door, error) {
+	defer func() { c.watch.forget(p.tokens) }()
+	if err := p.takeTokens(ctx); err != nil {
+		return report.Door{}, err
+	}
+	p.inbox = p.watch.expect(p.tokens)
+	p.prepareProxy()
+	if err := p.playProxy(ctx); err != nil {
+		return report.Door{}, err
+	}
+	return c.judged(p, p.await(ctx)), nil
+}
+
+// prepareProxy makes the plays. Without a collector of our own there is no
+// place that a proxy may be asked for: everybody else's is none of ours.
+func (p *port) prepareProxy() {
+	_, fronted := p.o.Collector.(Fronted)
+	for i, f := range p.forms {
+		play, missing := p.makePlay(f, p.tokens[i])
+		switch {
+		case !fronted:
+			missing = []string{"a collector that a proxy can be led to (--collector DOMAIN)"}
+		case p.evidence.Blind != "":
+			missing = []string{"a collector that can be reached; now " + p.evidence.Blind}
+		}
+		if len(missing) > 0 {
+			p.evidence.Exchanges = append(p.evidence.Exchanges, verdict.Exchange{
+				Form: f, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Needs: true, Why: "needs " + missing[0],
+			})
+			continue
+		}
+		p.plays = append(p.plays, play)
+	}
+}
+
+// playProxy plays what was prepared, and returns probe.ErrForeign when no form
+// was answered in the protocol of the door.
+func (p *port) playProxy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	played, foreign := map[string]verdict.Exchange{}, 0
+	for i, play := range p.plays {
+		x := p.askProxy(ctx, play, played)
+		played[play.Form.ID] = x
+		if x.Answer == verdict.Unsupported && x.Stage == verdict.AtProxy && x.Why != "" {
+			foreign++
+		}
+		p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: Playing, Form: play.Form.ID, State: x.Outcome, Text: x.Said, Done: i + 1, Total: len(p.plays)})
+	}
+	if foreign > 0 && foreign+p.mute(played) == len(played) {
+		return probe.ErrForeign
+	}
+	all := p.evidence.Exchanges
+	for _, x := range played {
+		all = append(all, x)
+	}
+	p.evidence.Exchanges = inOrder(p.forms, all)
+	return nil
+}
+
+// mute counts the forms to which nothing was said at all.
+func (p *port) mute(played map[string]verdict.Exchange) int {
+	n := 0
+	for _, x := range played {
+		if x.Answer == "" && (x.Outcome == verdict.Silent || x.Outcome == verdict.Dropped) {
+			n++
+		}
+	}
+	return n
+}
+
+// askProxy plays one form: once more where the proxy hung up, which may be
+// chance, and not at all where the same words have been refused to strangers
+// whatever place they ask for.
+func (p *port) askProxy(ctx context.Context, play probe.Play, played map[string]verdict.Exchange) verdict.Exchange {
+	if x, ok := refusedBefore(play, played); ok {
+		return x
+	}
+	var x verdict.Exchange
+	for tries := 1; ; tries++ {
+		if err := p.pace.wait(ctx); err != nil {
+			return verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Why: err.Error()}
+		}
+		var err error
+		if p.evidence.Door == door.SOCKS {
+			x, err = probe.SOCKS{Proxy: p.proxy()}.Play(ctx, play)
+		} else {
+			x, err = probe.Connect{Proxy: p.proxy()}.Play(ctx, play)
+		}
+		x.Tries = tries
+		if errors.Is(err, probe.ErrForeign) {
+			x.Why = err.Error()
+		}
+		again := x.Outcome == verdict.Dropped && x.Stage != verdict.AtMessage || errors.Is(err, probe.ErrNotConnected)
+		if !again || tries == 2 || ctx.Err() != nil {
+			break
+		}
+	}
+	return p.recognise(ctx, x)
+}
+
+// refusedBefore returns the answer to a form from that to two others with the
+// same words, when it was one that does not depend on the place.
+func refusedBefore(play probe.Play, played map[string]verdict.Exchange) (verdict.Exchange, bool) {
+	if play.Form.Set == plan.Core {
+		return verdict.Exchange{}, false
+	}
+	same := 0
+	var before verdict.Exchange
+	for _, x := range played {
+		if x.Form.Move.Name == play.Form.Move.Name && x.Form.Set == plan.Core && (x.Answer == verdict.WantsLogin || x.Answer == verdict.NoProxy) {
+			same++
+			before = x
+		}
+	}
+	if same < 2 {
+		return verdict.Exchange{}, false
+	}
+	return verdict.Exchange{
+		Form: play.Form, Envelope: play.Envelope, Token: play.Token, Tries: 0, Stage: before.Stage, Outcome: verdict.Denied,
+		Answer: before.Answer, Said: before.Said + ", as to every place", At: before.At, Transcript: before.Transcript,
+	}, true
+}
+
+// recognise asks the collector whether the banner that came through is its own.
+func (p *port) recognise(ctx context.Context, x verdict.Exchange) verdict.Exchange {
+	f, ok := p.o.Collector.(Fronted)
+	if x.Nonce != "" && ok {
+		x.Ours, _ = f.Ours(ctx, plan.Banner{Domain: p.o.Collector.Domain(), Nonce: x.Nonce}.String())
+	}
+	if x.Form.Set == plan.Info && x.Outcome == verdict.Taken && x.Stage == verdict.AtBanner && !x.Ours {
+		x.Outcome, x.Said = verdict.Denied, "a mail server greeted that is not the collector: "+strings.TrimSpace(fmt.Sprintf("%.60q", x.Reply.Text()))
+	}
+	return x
+}
+
+func (p *port) proxy() probe.Proxy {
+	return probe.Proxy{Dial: p.dial, Addr: p.addr, Helo: p.o.Helo, Timeout: p.o.Timeout}
+}

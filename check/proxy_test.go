@@ -1,0 +1,503 @@
+package check_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"postern/check"
+	"postern/collect"
+	"postern/door"
+	"postern/forward"
+	"postern/mail"
+	"postern/open"
+	"postern/plan"
+	"postern/report"
+	"postern/smtp"
+	"postern/verdict"
+)
+
+// A city is a network in memory: hosts that listen, connections that have
+// addresses, and a collector as it is in earnest.
+type city struct {
+	t         *testing.T
+	collector *collect.Local
+	hosts     map[string]func(context.Context, net.Conn)
+	serving   sync.WaitGroup
+
+	mu    sync.Mutex
+	asked []string // where proxies were led to
+	dials []string // where the tester connected to
+}
+
+const (
+	testerAt    = "192.0.2.66"
+	targetAt    = "203.0.113.10"
+	providerAt  = "198.51.100.4"
+	elsewhereAt = "198.51.100.99"
+	collectorAt = "198.51.100.25"
+)
+
+func newCity(t *testing.T) *city {
+	c := &city{t: t, hosts: map[string]func(context.Context, net.Conn){}}
+	local, err := collect.NewLocal(collect.Config{
+		Domain: domain(t, "probe.example"), Secret: []byte("a secret of the tests"),
+		Reach: []netip.AddrPort{netip.MustParseAddrPort(collectorAt + ":25")}, Ports: map[uint16]uint16{443: 443},
+		Dial: c.from(testerAt),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.collector = local
+	for _, port := range []string{":25", ":443"} {
+		c.hosts[collectorAt+port] = func(ctx context.Context, conn net.Conn) { _ = local.ServeConn(ctx, conn) }
+	}
+	return c
+}
+
+// from returns how a host connects.
+func (c *city) from(host string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		serve := c.hosts[address]
+		c.mu.Lock()
+		if host == testerAt {
+			c.dials = append(c.dials, address)
+		}
+		c.mu.Unlock()
+		if serve == nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+		near, far := net.Pipe()
+		here, there := netip.AddrPortFrom(netip.MustParseAddr(host), 40000), netip.MustParseAddrPort(address)
+		c.serving.Go(func() { serve(context.WithoutCancel(ctx), newKernel(far, there, here)) })
+		return newKernel(near, here, there), nil
+	}
+}
+
+// leads is a proxy's way out, seen by others as coming from host.
+func (c *city) leads(host string) open.Dial {
+	return func(ctx context.Context, to forward.Address) (net.Conn, error) {
+		c.mu.Lock()
+		c.asked = append(c.asked, to.String())
+		c.mu.Unlock()
+		return c.from(host)(ctx, "tcp", to.String())
+	}
+}
+
+// A kernel connection takes what is written at once, has addresses, and may be
+// closed twice.
+type kernel struct {
+	net.Conn
+	local, remote netip.AddrPort
+	mu            sync.Mutex
+	out           chan []byte
+}
+
+func newKernel(conn net.Conn, local, remote netip.AddrPort) *kernel {
+	k := &kernel{Conn: conn, local: local, remote: remote, out: make(chan []byte, 1000)}
+	out := k.out
+	go func() {
+		for p := range out {
+			_, _ = conn.Write(p)
+		}
+		_ = conn.Close()
+	}()
+	return k
+}
+
+func (k *kernel) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.out == nil {
+		return 0, net.ErrClosed
+	}
+	k.out <- bytes.Clone(p)
+	return len(p), nil
+}
+
+func (k *kernel) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.out != nil {
+		close(k.out)
+		k.out = nil
+	}
+	return nil
+}
+
+func (k *kernel) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(k.local) }
+func (k *kernel) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(k.remote) }
+
+// check runs a check of the target and returns its doors.
+func (c *city) check(o check.Options) report.Address {
+	c.t.Helper()
+	o.Collector, o.Dial, o.Owned, o.Helo = c.collector, c.from(testerAt), true, "tester.example"
+	if o.Wait == 0 {
+		o.Wait = time.Minute
+	}
+	target, err := plan.ParseTarget(targetAt)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r, err := check.Run(c.t.Context(), target, o)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.serving.Wait()
+	return r.Addresses[0]
+}
+
+type connServer interface {
+	ServeConn(ctx context.Context, c net.Conn) error
+}
+
+func serves(s connServer) func(context.Context, net.Conn) {
+	return func(ctx context.Context, c net.Conn) { _ = s.ServeConn(ctx, c) }
+}
+
+// reads takes the head of an HTTP request, and then does what follows.
+func reads(after func(net.Conn)) func(context.Context, net.Conn) {
+	return func(_ context.Context, c net.Conn) {
+		defer c.Close()
+		b := make([]byte, 4096)
+		if n, err := c.Read(b); err != nil || bytes.HasPrefix(b[:n], []byte{5}) {
+			return
+		}
+		after(c)
+	}
+}
+
+const yes = "HTTP/1.1 200 Connection established\r\n\r\n"
+
+// Every proxy gets the verdict that it deserves, and no decoy is called open.
+func TestProxies(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		port  string
+		serve func(*city) func(context.Context, net.Conn)
+		o     check.Options
+		want  verdict.Verdict
+		form  string // that proves it
+		kind  verdict.Kind
+		exit  string
+		why   string
+	}{
+		{"SOCKS for anybody", "1080", func(c *city) func(context.Context, net.Conn) { return serves(open.SOCKS{Dial: c.leads(targetAt)}) }, check.Options{}, verdict.Open, "socks5-ipv4", verdict.KindSOCKS, targetAt, "port 25"},
+		{"SOCKS for anybody, at a port that nobody knows", "4145", func(c *city) func(context.Context, net.Conn) { return serves(open.SOCKS{Dial: c.leads(targetAt)}) }, check.Options{Ports: []uint16{4145}}, verdict.Open, "socks5-ipv4", verdict.KindSOCKS, targetAt, "port 25"},
+		{"SOCKS 4 alone", "1080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.SOCKS{Dial: c.leads(targetAt), Version: 4})
+		}, check.Options{}, verdict.Open, "socks4", verdict.KindSOCKS, targetAt, "port 25"},
+		{"SOCKS that leaves elsewhere", "1080", func(c *city) func(context.Context, net.Conn) { return serves(open.SOCKS{Dial: c.leads(elsewhereAt)}) }, check.Options{}, verdict.Open, "socks5-ipv4", verdict.KindSOCKS, elsewhereAt, "port 25"},
+		{"SOCKS that takes any login, which we do not try", "1080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.SOCKS{Dial: c.leads(targetAt), AnyLogin: true})
+		}, check.Options{}, verdict.Closed, "", "", "", "without a login"},
+		{"SOCKS that takes any login, tried", "1080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.SOCKS{Dial: c.leads(targetAt), AnyLogin: true})
+		}, check.Options{TryLogins: true}, verdict.Open, "socks5-login", verdict.KindSOCKS, targetAt, "login that anybody could guess"},
+		{"CONNECT for anybody", "3128", func(c *city) func(context.Context, net.Conn) { return serves(open.Connect{Dial: c.leads(targetAt)}) }, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
+		{"CONNECT at a port of SOCKS", "1080", func(c *city) func(context.Context, net.Conn) { return serves(open.Connect{Dial: c.leads(targetAt)}) }, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
+		{"CONNECT to the web alone", "8080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.Connect{Dial: c.leads(targetAt), Ports: []uint16{443}})
+		}, check.Options{}, verdict.Closed, "", "", "", "an open proxy, but no way out for mail"},
+		{"requests with a body alone", "8080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.Connect{Dial: c.leads(targetAt), Absolute: true, Only: true})
+		}, check.Options{}, verdict.Open, "post", verdict.KindConnect, targetAt, "request's body"},
+		{"CONNECT that takes any login, which we do not try", "8080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.Connect{Dial: c.leads(targetAt), AnyLogin: true})
+		}, check.Options{}, verdict.Closed, "", "", "", "without a login"},
+		{"a proxy that can reach nobody", "8080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.Connect{Dial: func(context.Context, forward.Address) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
+			}})
+		}, check.Options{}, verdict.Inconclusive, "", "", "", "could not"},
+		{"yes, and nothing behind it", "8080", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) { _, _ = io.WriteString(c, yes); _, _ = io.Copy(io.Discard, c) })
+		}, check.Options{}, verdict.Inconclusive, "", "", "", "nothing came back"},
+		{"yes, and hangs up", "8080", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) { _, _ = io.WriteString(c, yes) })
+		}, check.Options{}, verdict.Closed, "", "", "", "says yes"},
+		{"yes, and a page to log in", "8080", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) { _, _ = io.WriteString(c, yes+"<html><form>who are you?</form></html>\r\n") })
+		}, check.Options{}, verdict.Closed, "", "", "", "says yes"},
+		{"leads everybody to itself, where nobody's mail is taken", "8080", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) {
+				_, _ = io.WriteString(c, yes)
+				_ = open.SMTP{Name: "mx.victim.example", Rule: postmasterOnly, Limits: limits()}.ServeConn(context.Background(), c)
+			})
+		}, check.Options{}, verdict.Closed, "", "", "", "says yes"},
+		{"leads everybody to itself, where all is taken and thrown away", "8080", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) {
+				_, _ = io.WriteString(c, yes)
+				_ = open.SMTP{Name: "mx.victim.example", Sink: nowhere{}, Limits: limits()}.ServeConn(context.Background(), c)
+			})
+		}, check.Options{}, verdict.Accepts, "", "", "", "nothing arrived"},
+		{"a web server", "80", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) {
+				_, _ = io.WriteString(c, "HTTP/1.1 405 Not Allowed\r\nServer: nginx\r\nContent-Length: 0\r\n\r\n")
+			})
+		}, check.Options{}, verdict.Closed, "", "", "", "web server"},
+		{"something else at a port of proxies", "8080", func(*city) func(context.Context, net.Conn) {
+			return func(_ context.Context, c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n"); c.Close() }
+		}, check.Options{}, verdict.NotTested, "", "", "", "SSH-2.0"},
+		{"a mail server at a port of proxies", "8080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.SMTP{Name: "mx.victim.example", Sink: c.sink(targetAt), Limits: limits()})
+		}, check.Options{}, verdict.Open, "plain", verdict.KindSMTP, targetAt, "relays for anyone"},
+		{"nothing but silence", "8080", func(*city) func(context.Context, net.Conn) {
+			return func(_ context.Context, c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() }
+		}, check.Options{}, verdict.NotTested, "", "", "", "neither SOCKS nor HTTP"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCity(t)
+				w.hosts[targetAt+":"+c.port] = c.serve(w)
+				a := w.check(c.o)
+				if len(a.Doors) == 0 {
+					t.Fatalf("no door was found; shut %v", a.Shut)
+				}
+				d := a.Worst()
+				if d.Verdict != c.want || !strings.Contains(d.Why, c.why) {
+					t.Errorf("%s (%s), want %s with %q\n%s", d.Verdict, d.Why, c.want, c.why, outcomes(d.Judgement))
+				}
+				w.stayedHome()
+				if p := d.Proof; p != nil && (p.Form.ID != c.form || p.Kind != c.kind || p.Egress.String() != c.exit || p.Guilty.String() != targetAt || p.Listed.String() != c.exit) {
+					t.Errorf("proved by %s as %s from %s (guilty %s, listed %s), want %s, %s, %s", p.Form.ID, p.Kind, p.Egress, p.Guilty, p.Listed, c.form, c.kind, c.exit)
+				}
+			})
+		})
+	}
+}
+
+func outcomes(j verdict.Judgement) string {
+	var b strings.Builder
+	for _, f := range j.Forms {
+		b.WriteString(strings.Join([]string{f.Form.ID, string(f.State), string(f.Outcome), string(f.Stage), string(f.Answer), f.Said, f.Reason}, " | ") + "\n")
+	}
+	return b.String()
+}
+
+// stayedHome fails when a proxy was led to anybody but the collector, or the
+// tester knocked at anybody but the target and the collector.
+func (c *city) stayedHome() {
+	c.t.Helper()
+	for _, to := range c.asked {
+		if !strings.HasPrefix(to, collectorAt+":") && to != "0.0.0.0:0" { // no place, by which version 4 of SOCKS is recognised
+			c.t.Errorf("a proxy was led to %s", to)
+		}
+	}
+	for _, to := range c.dials {
+		if !strings.HasPrefix(to, targetAt+":") && !strings.HasPrefix(to, collectorAt+":") {
+			c.t.Errorf("the tester knocked at %s", to)
+		}
+	}
+}
+
+type nowhere struct{}
+
+func (nowhere) Take(context.Context, open.Message) error { return nil }
+
+// A citySink hands on to the collector from one address, as a server with a
+// queue does.
+type citySink struct {
+	c     *city
+	from  string
+	strip bool // take the trace fields out
+}
+
+func (c *city) sink(from string) citySink { return citySink{c: c, from: from} }
+
+func (s citySink) Take(ctx context.Context, m open.Message) error {
+	if len(m.To) == 0 {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	s.c.serving.Go(func() {
+		conn, err := s.c.from(s.from)(ctx, "tcp", collectorAt+":25")
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		client, err := smtp.NewClient(ctx, conn, smtp.ClientOptions{})
+		if err != nil || client.Hello(ctx, "smtp.provider.example") != nil {
+			return
+		}
+		e := mail.Envelope{From: m.From}
+		for _, a := range m.To {
+			e.To = append(e.To, mail.Recipient{Path: mail.ForwardTo(a)})
+		}
+		body := string(m.Body)
+		if s.strip {
+			_, body, _ = strings.Cut(body, "From: Postern")
+			body = "From: Postern" + body
+		}
+		_, _, _ = client.Send(ctx, e, strings.NewReader(body))
+		_ = client.Quit(ctx)
+	})
+	return nil
+}
+
+// The third kind: the target's port 25 is its provider's server, which trusts
+// the target, and has never heard of us.
+func TestForwardedPort(t *testing.T) {
+	customers := func(_ context.Context, a open.Asked) open.Answer {
+		if a.Client.Addr.String() == targetAt {
+			return open.Answer{Reply: mail.NewReply(250, "2.1.5", "ok"), Next: a.To.Address()}
+		}
+		return open.Answer{Reply: mail.NewReply(550, "5.7.1", "relaying denied")}
+	}
+	for _, c := range []struct {
+		name  string
+		strip bool
+		sure  verdict.Sure
+	}{
+		{"with trace fields", false, verdict.Certain},
+		{"with the trace fields taken out", true, verdict.Likely},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCity(t)
+				sink := w.sink(providerAt)
+				sink.strip = c.strip
+				w.hosts[providerAt+":25"] = serves(open.SMTP{Name: "smtp.provider.example", Rule: customers, Sink: sink, Limits: limits()})
+				w.hosts[targetAt+":25"] = serves(open.Forward{Dial: func(ctx context.Context) (net.Conn, error) {
+					return w.from(targetAt)(ctx, "tcp", providerAt+":25")
+				}})
+				a := w.check(check.Options{Quick: true, Doors: []door.Door{door.Forward}, Domain: domain(t, "victim.example"), Resolver: providerDNS{}})
+				d := a.Worst()
+				if d.Verdict != verdict.Open || d.Proof.Kind != verdict.KindForward || d.Proof.Sure != c.sure || d.Proof.Egress.String() != providerAt || d.Proof.Guilty.String() != targetAt {
+					t.Fatalf("%s (%s): %+v", d.Verdict, d.Why, d.Proof)
+				}
+				w.stayedHome()
+			})
+		})
+	}
+}
+
+// providerDNS knows the provider's server.
+type providerDNS struct{}
+
+func (providerDNS) Addresses(_ context.Context, name string) ([]netip.Addr, error) {
+	if name == "smtp.provider.example" {
+		return []netip.Addr{netip.MustParseAddr(providerAt)}, nil
+	}
+	return nil, errors.New("NXDOMAIN")
+}
+func (providerDNS) Exchangers(context.Context, string) ([]string, error) { return nil, nil }
+func (providerDNS) Names(context.Context, netip.Addr) ([]string, error) {
+	return []string{"client20.isp.example"}, nil
+}
+
+// A port with two doors is tested as both, and the worst is the answer.
+func TestAPortOfTwoDoors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCity(t)
+		w.hosts[targetAt+":8080"] = func(ctx context.Context, c net.Conn) {
+			first := make([]byte, 1)
+			if _, err := io.ReadFull(c, first); err != nil {
+				c.Close()
+				return
+			}
+			c = forward.Unread(c, first)
+			if first[0] == 4 || first[0] == 5 {
+				_ = open.SOCKS{Dial: w.leads(targetAt)}.ServeConn(ctx, c)
+				return
+			}
+			_ = open.Connect{Dial: w.leads(targetAt), Ports: []uint16{443}}.ServeConn(ctx, c)
+		}
+		a := w.check(check.Options{Ports: []uint16{8080}})
+		var found []string
+		for _, d := range a.Doors {
+			found = append(found, d.Door.String()+" "+string(d.Verdict))
+		}
+		if !slices.Equal(found, []string{"connect closed", "socks open"}) || a.Worst().Door != door.SOCKS {
+			t.Errorf("doors %q, the worst %s", found, a.Worst().Door)
+		}
+		w.stayedHome()
+	})
+}
+
+// What is asked for is what is played.
+func TestDoorsAndForms(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    check.Options
+		want []string // ports that were knocked at
+	}{
+		{"one door", check.Options{Doors: []door.Door{door.SOCKS}}, []string{"1080", "10808", "1081", "9050"}},
+		{"a forwarded port", check.Options{Doors: []door.Door{door.Forward}}, []string{"25", "2525", "465", "587"}},
+		{"one form", check.Options{Forms: []string{"connect-ipv4"}}, []string{"3128", "80", "8080", "8118", "8888"}},
+		{"all", check.Options{}, []string{"1080", "10808", "1081", "25", "2525", "3128", "465", "587", "80", "8080", "8118", "8888", "9050"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newCity(t)
+			a := w.check(c.o)
+			var got []string
+			for _, to := range w.dials {
+				if host, port, _ := net.SplitHostPort(to); host == targetAt {
+					got = append(got, port)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, c.want) || len(a.Shut) != len(c.want) {
+				t.Errorf("%s: knocked at %v, %d shut; want %v once each", c.name, got, len(a.Shut), c.want)
+			}
+		})
+	}
+}
+
+// Without a collector a proxy is recognised and asked for nothing.
+func TestProxyWithoutACollector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCity(t)
+		w.hosts[targetAt+":1080"] = serves(open.SOCKS{Dial: w.leads(targetAt)})
+		target, err := plan.ParseTarget(targetAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := check.Run(t.Context(), target, check.Options{Dial: w.from(testerAt), Owned: true, Ports: []uint16{1080}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.serving.Wait()
+		d := r.Addresses[0].Doors[0]
+		if d.Verdict != verdict.Inconclusive || !strings.Contains(d.Why, "needs a collector") || len(w.asked) > 0 {
+			t.Errorf("%s (%s), led to %v", d.Verdict, d.Why, w.asked)
+		}
+	})
+}
+
+// A proxy that leads to its own machine is asked for that by its owner alone.
+func TestInside(t *testing.T) {
+	for _, inside := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newCity(t)
+			w.hosts["127.0.0.1:25"] = serves(open.SMTP{Name: "mx.victim.example", Sink: w.sink(targetAt), Limits: limits()})
+			w.hosts[targetAt+":1080"] = serves(open.SOCKS{Dial: func(ctx context.Context, to forward.Address) (net.Conn, error) {
+				if to.Host() == collectorAt {
+					return nil, &net.OpError{Op: "dial", Err: syscall.EACCES}
+				}
+				return w.leads("127.0.0.1")(ctx, to)
+			}})
+			a := w.check(check.Options{Ports: []uint16{1080}, Inside: inside})
+			d := a.Worst()
+			if inside != (d.Verdict == verdict.Open) {
+				t.Fatalf("inside %v: %s (%s)\n%s", inside, d.Verdict, d.Why, outcomes(d.Judgement))
+			}
+			if inside && d.Proof.Form.ID != "socks5-inside" {
+				t.Errorf("proved by %s", d.Proof.Form.ID)
+			}
+			if !inside && len(w.asked) > 0 {
+				t.Errorf("asked for %v without being told to", w.asked)
+			}
+		})
+	}
+}

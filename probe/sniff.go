@@ -1,0 +1,83 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"postern/door"
+	"postern/smtp"
+)
+
+// A Heard is what a port said to a first word: which door it is, or what it
+// said instead.
+type Heard struct {
+	Door  door.Door      // none: no door that we know
+	Local netip.AddrPort // our side of the connection
+	Said  string         // of no door: its first octets, quoted
+}
+
+// Sniff finds out in one connection whether a SOCKS proxy answers. It asks for
+// no place: of version 5 a proxy says how it wants to be logged in to. One
+// that speaks version 4 alone is not found by it, but by SniffFour.
+func (s SOCKS) Sniff(ctx context.Context) (Heard, error) {
+	return s.sniff(ctx, []byte{5, 1, 0}, door.SOCKS, func(b []byte) bool { return b[0] == 5 })
+}
+
+// SniffFour finds out in one connection whether a SOCKS proxy of version 4
+// answers. A request is the first word there; port 0 is no place to go to.
+func (s SOCKS) SniffFour(ctx context.Context) (Heard, error) {
+	return s.sniff(ctx, []byte{4, 1, 0, 0, 0, 0, 0, 0, 0}, door.SOCKS, func(b []byte) bool { return len(b) > 1 && b[0] == 0 && b[1] >= 90 && b[1] <= 93 })
+}
+
+// Sniff finds out in one connection whether HTTP is spoken. OPTIONS for the
+// server as a whole (RFC 9110 section 9.3.7) asks nothing of it.
+func (s Connect) Sniff(ctx context.Context) (Heard, error) {
+	request := fmt.Sprintf("OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: Postern-check\r\nConnection: close\r\n\r\n", s.Addr)
+	return s.sniff(ctx, []byte(request), door.Connect, func(b []byte) bool { return bytes.HasPrefix(b, []byte("HTTP/")) })
+}
+
+// sniff says a word and looks at the first octets that come back.
+func (s Proxy) sniff(ctx context.Context, word []byte, d door.Door, is func([]byte) bool) (Heard, error) {
+	conn, err := s.Dial(ctx)
+	if err != nil {
+		return Heard{}, fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	defer conn.Close()
+	h := Heard{Local: addrPort(conn.LocalAddr())}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := conn.Write(word); err != nil {
+		return h, silence(ctx, err)
+	}
+	b := make([]byte, 64)
+	n, err := io.ReadAtLeast(conn, b, 2) // two octets tell SOCKS from others
+	if n == 0 {
+		return h, silence(ctx, err)
+	}
+	switch b = b[:n]; {
+	case is(b):
+		h.Door = d
+	case bytes.HasPrefix(b, []byte("220")): // it spoke first, as mail servers do
+		h.Door = door.SMTP
+	default:
+		h.Said = fmt.Sprintf("%.60q", b)
+	}
+	return h, nil
+}
+
+// silence is the error of a port that said nothing.
+func silence(ctx context.Context, err error) error {
+	var timeout net.Error
+	if ctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w: %w", smtp.ErrTimeout, context.Cause(ctx))
+	}
+	return fmt.Errorf("%w: %w", smtp.ErrClosed, err)
+}
