@@ -3,10 +3,12 @@ package lab
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
 	"postern/check"
+	"postern/door"
 	"postern/plan"
 	"postern/report"
 	"postern/verdict"
@@ -16,7 +18,10 @@ import (
 type Result struct {
 	Specimen
 	Got            verdict.Verdict
+	Skipped        string // why it was not judged; then nothing else counts
 	Proof          string // the form whose message arrived first in the battery's order
+	GotKind        verdict.Kind
+	GotEgress      netip.Addr
 	Arrived        []string
 	GotBackscatter bool
 	Why            string
@@ -25,9 +30,12 @@ type Result struct {
 }
 
 // Right reports whether the verdict is the one that the specimen deserves,
-// proved by the form that must prove it.
+// proved by the form that must prove it, with the way and the address by which
+// its mail left.
 func (r Result) Right() bool {
-	if r.Got != r.Want || r.GotBackscatter != r.Backscatter {
+	switch {
+	case r.Skipped != "", r.Got != r.Want, r.GotBackscatter != r.Backscatter, r.GotKind != r.Kind,
+		r.Egress.IsValid() && r.GotEgress != r.Egress:
 		return false
 	}
 	if r.Form == "" {
@@ -61,8 +69,24 @@ func Check(ctx context.Context, l *Lab, o check.Options) ([]Result, error) {
 	return results, errors.Join(errs...)
 }
 
+// unjudged says why a check cannot judge the specimens of a door yet; "" where
+// it can. A forwarded port is found by the forms of the smtp door.
+func unjudged(d door.Door) string {
+	switch d {
+	case door.SOCKS:
+		return "a check does not look for SOCKS proxies yet"
+	case door.Connect:
+		return "a check does not look for web proxies yet"
+	case door.SMTP, door.Forward:
+	}
+	return ""
+}
+
 func judge(ctx context.Context, c *check.Checker, s Running) (Result, error) {
-	r := Result{Specimen: s.Specimen}
+	r := Result{Specimen: s.Specimen, Skipped: unjudged(s.Door)}
+	if r.Skipped != "" {
+		return r, nil
+	}
 	t, err := plan.ParseTarget(s.Target())
 	if err != nil {
 		return r, err
@@ -78,7 +102,7 @@ func judge(ctx context.Context, c *check.Checker, s Running) (Result, error) {
 			}
 			r.GotBackscatter = r.GotBackscatter || d.Backscatter != nil
 			if d.Proof != nil && r.Proof == "" {
-				r.Proof = d.Proof.Form.ID
+				r.Proof, r.GotKind, r.GotEgress = d.Proof.Form.ID, d.Proof.Kind, d.Proof.Egress
 			}
 			for _, f := range d.Forms {
 				if f.State == verdict.Arrived {

@@ -9,15 +9,17 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"postern/open"
 )
 
 // Options say where the lab stands.
 type Options struct {
-	Host      netip.Addr     // a loopback address; zero: 127.0.0.1
-	Port      uint16         // of the first specimen, the others follow; 0: any that are free
-	Collector netip.AddrPort // a loopback address and port: where specimens hand on what they take
+	Host      netip.Addr        // a loopback address; zero: 127.0.0.1
+	Port      uint16            // of the first specimen, the others follow; 0: any that are free
+	Collector netip.AddrPort    // a loopback address and port: where specimens hand on what they take
+	Ports     map[uint16]uint16 // further ports of the collector, each for the one that it stands for
 	Lookup    func(ctx context.Context, domain string) []netip.Addr
 	Only      []string // names of specimens; none: all
 	Handed    func(specimen string, m open.Message, err error)
@@ -63,7 +65,7 @@ func New(o Options) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{}
-	world := World{Lookup: o.Lookup}
+	world := World{Lookup: o.Lookup, Collector: o.Collector, Ports: o.Ports, behind: l.behind}
 	if world.Lookup == nil {
 		world.Lookup = func(context.Context, string) []netip.Addr { return nil }
 	}
@@ -100,7 +102,15 @@ func choose(only []string) ([]Specimen, error) {
 }
 
 func (l *Lab) add(s Specimen, w World, o Options, port uint16) error {
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(o.Host, port).String())
+	host := o.Host
+	if s.Host.IsValid() {
+		host = s.Host
+	}
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(host, port).String())
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		l.Skipped = append(l.Skipped, fmt.Sprintf("%s: this machine has no address %s (%v)", s.Name, host, err))
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("specimen %s: %w; choose another place with --port", s.Name, err)
 	}
@@ -121,21 +131,54 @@ func (l *Lab) add(s Specimen, w World, o Options, port uint16) error {
 		l.close = append(l.close, second.Close)
 		listeners = append(listeners, second)
 	}
+	w.sink = func(host string, from netip.Addr) open.Sink {
+		return &sink{name: host, from: from, collector: o.Collector, running: &l.deliver, handed: func(m open.Message, err error) {
+			if o.Handed != nil {
+				o.Handed(s.Name, m, err)
+			}
+		}}
+	}
+	gate, err := s.gate(w)
+	if err != nil {
+		return fmt.Errorf("specimen %s: %w", s.Name, err)
+	}
+	for _, each := range listeners {
+		l.serve(gate, each)
+	}
+	l.Specimens = append(l.Specimens, r)
+	return nil
+}
+
+// gate makes what serves a specimen.
+func (s Specimen) gate(w World) (Gateway, error) {
+	if s.Gate != nil {
+		return s.Gate(w)
+	}
 	var server open.SMTP
 	if s.Server != nil { // the faults that speak no SMTP have none
 		server = s.Server(w)
 	}
 	server.Name = s.Name + "." + Domain.String()
-	server.Sink = &sink{name: server.Name, collector: o.Collector, running: &l.deliver, handed: func(m open.Message, err error) {
-		if o.Handed != nil {
-			o.Handed(s.Name, m, err)
-		}
-	}}
-	for _, each := range listeners {
-		l.listeners = append(l.listeners, func(ctx context.Context) error { return serve(ctx, s.Wire, server, each) })
+	server.Sink = w.sink(server.Name, netip.Addr{})
+	return faulty{s.Wire, server}, nil
+}
+
+func (l *Lab) serve(g Gateway, listener net.Listener) {
+	l.listeners = append(l.listeners, func(ctx context.Context) error { return g.Run(ctx, listener) })
+}
+
+// behind puts a server behind a specimen, at an address of its own.
+func (l *Lab) behind(host netip.Addr, g Gateway) (netip.AddrPort, error) {
+	if !host.IsLoopback() {
+		return netip.AddrPort{}, errContained
 	}
-	l.Specimens = append(l.Specimens, r)
-	return nil
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(host, 0).String())
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	l.close = append(l.close, listener.Close)
+	l.serve(g, listener)
+	return netip.ParseAddrPort(listener.Addr().String())
 }
 
 // Run serves all specimens until ctx ends and waits for their sessions.

@@ -13,6 +13,7 @@ import (
 
 	"postern/check"
 	"postern/collect"
+	"postern/door"
 	"postern/mail"
 	"postern/open"
 	"postern/plan"
@@ -32,17 +33,23 @@ func (fixed) Names(context.Context, netip.Addr) ([]string, error)         { retu
 // collector runs a collector on loopback until the test ends.
 func collector(t *testing.T) (*collect.Local, netip.AddrPort) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var listeners []net.Listener
+	var at [2]netip.AddrPort
+	for i := range at {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners, at[i] = append(listeners, l), netip.MustParseAddrPort(l.Addr().String())
 	}
-	at := netip.MustParseAddrPort(l.Addr().String())
-	c, err := collect.NewLocal(collect.Config{Domain: Collector, Zone: Collector, Listeners: []net.Listener{l}, Reach: []netip.AddrPort{at}})
+	c, err := collect.NewLocal(collect.Config{
+		Domain: Collector, Zone: Collector, Listeners: listeners, Reach: at[:1], Ports: map[uint16]uint16{443: at[1].Port()},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, c.Run)
-	return c, at
+	return c, at[0]
 }
 
 // run starts a server and ends it, and waits for it, with the test.
@@ -73,7 +80,11 @@ func lookup(_ context.Context, domain string) []netip.Addr {
 // prove it, and no decoy is called open.
 func TestEverySpecimenGetsItsVerdict(t *testing.T) {
 	source, at := collector(t)
-	l, err := New(Options{Collector: at, Lookup: lookup})
+	front, err := source.Front(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := New(Options{Collector: at, Ports: front.Ports, Lookup: lookup})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,9 +101,12 @@ func TestEverySpecimenGetsItsVerdict(t *testing.T) {
 		t.Errorf("%d results and %d skipped of %d specimens", len(results), len(l.Skipped), len(Specimens()))
 	}
 	for _, r := range results {
-		if !r.Right() {
-			t.Errorf("%s (%s): %s, backscatter %v, arrived %v (%s)\nwant %s, backscatter %v, by %q\npostern lab --check --only %s",
-				r.Name, r.What, r.Got, r.GotBackscatter, r.Arrived, r.Why, r.Want, r.Backscatter, r.Form, r.Name)
+		if r.Skipped == "" && !r.Right() {
+			t.Errorf("%s (%s): %s by way of %q from %s, backscatter %v, arrived %v (%s)\nwant %s by way of %q from %s, backscatter %v, by %q\npostern lab --check --only %s",
+				r.Name, r.What, r.Got, r.GotKind, r.GotEgress, r.GotBackscatter, r.Arrived, r.Why, r.Want, r.Kind, r.Egress, r.Backscatter, r.Form, r.Name)
+		}
+		if r.Skipped != "" && r.Right() {
+			t.Errorf("%s was not judged, and counts as right", r.Name)
 		}
 	}
 }
@@ -110,8 +124,14 @@ func TestSpecimensAreWellFormed(t *testing.T) {
 		if (s.Want == verdict.Open) != (s.Form != "") {
 			t.Errorf("%s: an open specimen, and only it, names the form that proves it", s.Name)
 		}
-		if (s.Server == nil) != (s.Wire == Mute || s.Wire == NotSMTP) {
-			t.Errorf("%s: a specimen that speaks SMTP has a server", s.Name)
+		if (s.Server == nil) != (s.Wire == Mute || s.Wire == NotSMTP || s.Gate != nil) {
+			t.Errorf("%s: a specimen that speaks SMTP has a server, every other a gate", s.Name)
+		}
+		if f, ok := plan.Find(s.Form); ok && f.Door != s.Door && (f.Door != door.SMTP || s.Door != door.Forward) {
+			t.Errorf("%s stands at the door %s, and its form at %s", s.Name, s.Door, f.Door)
+		}
+		if s.Host.IsValid() && !s.Host.IsLoopback() || s.Egress.IsValid() && !s.Egress.IsLoopback() {
+			t.Errorf("%s: %s and %s are not both of loopback", s.Name, s.Host, s.Egress)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -22,15 +21,14 @@ import (
 )
 
 // A sink hands on what a specimen took: to the collector on loopback, whatever
-// the recipient's domain, and to nobody else. This is the lab's containment.
+// the recipient's domain, and to nobody else.
 type sink struct {
 	name      string
+	from      netip.Addr // of the connection; zero: any of this machine's
 	collector netip.AddrPort
 	handed    func(open.Message, error)
 	running   *sync.WaitGroup // the lab waits for what is on its way
 }
-
-var errContained = errors.New("the lab hands on to loopback addresses only")
 
 // Take relays to the collector and bounces to it. Delivery goes on after the
 // answer to the client, as in any server with a queue.
@@ -51,11 +49,10 @@ func (s *sink) Take(ctx context.Context, m open.Message) error {
 }
 
 func (s *sink) send(ctx context.Context, from mail.ReversePath, to []mail.Address, body []byte) error {
-	if !s.collector.Addr().IsLoopback() {
-		return errContained
+	conn, err := dial(ctx, s.from, s.collector)
+	if errors.Is(err, errContained) {
+		return err
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", s.collector.String())
 	if err != nil {
 		return fmt.Errorf("no collector listens on %s: %w", s.collector, err)
 	}

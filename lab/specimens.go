@@ -1,8 +1,12 @@
 package lab
 
 import (
+	"context"
+	"net"
+	"net/netip"
 	"time"
 
+	"postern/door"
 	"postern/mail"
 	"postern/open"
 	"postern/verdict"
@@ -14,11 +18,22 @@ type Specimen struct {
 	What        string // what it is, for people
 	Want        verdict.Verdict
 	Form        string // of an open one: the form that must prove it
+	Door        door.Door
+	Kind        verdict.Kind // of an open one, by which way its mail leaves; "": by its own relaying
+	Egress      netip.Addr   // of an open one: the address that the collector must see; zero: any
 	Backscatter bool
 	IPv6        bool   // listens on [::1] as well
 	Flags       string // what `postern check` needs besides
 	Wire        Wire   // what happens below SMTP
 	Server      func(w World) open.SMTP
+
+	Host netip.Addr                     // where it listens; zero: where the lab does
+	Gate func(w World) (Gateway, error) // of a specimen that is no mail server of its own
+}
+
+// A Gateway serves the connections of a listener until ctx ends.
+type Gateway interface {
+	Run(ctx context.Context, l net.Listener) error
 }
 
 // A Wire is a fault below SMTP.
@@ -34,7 +49,11 @@ const (
 
 // A World is what specimens need to know of the lab.
 type World struct {
-	Lookup mxLookup
+	Lookup    mxLookup
+	Collector netip.AddrPort
+	Ports     map[uint16]uint16 // further ports of the collector, each for the one that it stands for
+	sink      func(host string, from netip.Addr) open.Sink
+	behind    func(host netip.Addr, g Gateway) (netip.AddrPort, error)
 }
 
 func by(rule open.Rule) func(World) open.SMTP {
@@ -46,7 +65,19 @@ const greylistDelay = 2 * time.Second
 
 // Specimens returns the lab's servers, open ones first.
 func Specimens() []Specimen {
-	return append(openRelays(), decoys()...)
+	all := append(openRelays(), openProxies()...)
+	all = append(all, forwardedPorts()...)
+	all = append(all, decoys()...)
+	all = append(all, proxyDecoys()...)
+	for i := range all {
+		if all[i].Door == 0 {
+			all[i].Door = door.SMTP
+		}
+		if all[i].Want == verdict.Open && all[i].Kind == "" {
+			all[i].Kind = verdict.KindSMTP
+		}
+	}
+	return all
 }
 
 func openRelays() []Specimen {

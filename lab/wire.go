@@ -11,11 +11,17 @@ import (
 	"postern/open"
 )
 
-// serve runs a specimen's server behind the fault of its wire.
-func serve(ctx context.Context, w Wire, s open.SMTP, l net.Listener) error {
-	switch w {
+// A faulty server stands behind the fault of its wire.
+type faulty struct {
+	wire   Wire
+	server open.SMTP
+}
+
+// Run serves l until ctx ends.
+func (f faulty) Run(ctx context.Context, l net.Listener) error {
+	switch f.wire {
 	case SplitEHLO:
-		return s.Run(ctx, splitListener{l})
+		return f.server.Run(ctx, splitListener{l})
 	case Mute:
 		return each(ctx, l, func(c net.Conn) { <-ctx.Done() })
 	case NotSMTP:
@@ -24,7 +30,7 @@ func serve(ctx context.Context, w Wire, s open.SMTP, l net.Listener) error {
 		})
 	case WholeWrites:
 	}
-	return s.Run(ctx, l)
+	return f.server.Run(ctx, l)
 }
 
 // A splitListener gives connections that send long answers in two segments,

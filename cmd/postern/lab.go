@@ -32,9 +32,10 @@ func labCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
 		Short: "every kind of open relay and decoy, on loopback",
-		Long: `Lab runs careless mail servers, each open in its own way, and decoys that fool
-testers. All listen on loopback only, and what they take they hand to the
-collector on loopback and to nobody else.
+		Long: `Lab runs careless mail servers, proxies and forwarded ports, each open in its
+own way, and decoys that fool testers. All listen on loopback only; what they
+take they hand to the collector on loopback and to nobody else, and to nowhere
+else do the proxies lead.
 
 With --check the lab judges itself: every specimen is checked, and the verdict
 must be the one that it deserves.`,
@@ -64,7 +65,7 @@ must be the one that it deserves.`,
 func listSpecimens(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range lab.Specimens() {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Want, s.What)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Name, s.Want, s.Door, s.What)
 	}
 	return t.Flush()
 }
@@ -186,13 +187,18 @@ func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 func printScore(w io.Writer, l *lab.Lab, results []lab.Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SPECIMEN\tVERDICT\tPROVED BY\tTIME\t")
-	right := 0
+	right, judged := 0, 0
 	for _, r := range results {
+		if r.Skipped != "" {
+			fmt.Fprintf(t, "%s\tnot judged\t\t\t%s\n", r.Name, r.Skipped)
+			continue
+		}
+		judged++
 		mark := ""
 		if r.Right() {
 			right++
 		} else {
-			mark = fmt.Sprintf("WRONG, should be %s %s: %s", r.Want, r.Form, r.Why)
+			mark = strings.Join(strings.Fields(fmt.Sprintf("WRONG, should be %s %s %s: %s", r.Want, r.Form, r.Kind, r.Why)), " ")
 		}
 		v := string(r.Got)
 		if r.GotBackscatter {
@@ -206,8 +212,8 @@ func printScore(w io.Writer, l *lab.Lab, results []lab.Result) error {
 	for _, s := range l.Skipped {
 		fmt.Fprintln(w, "not shown:", s)
 	}
-	fmt.Fprintf(w, "\n%d of %d right\n", right, len(results))
-	if right < len(results) {
+	fmt.Fprintf(w, "\n%d of %d right\n", right, judged)
+	if right < judged {
 		return &exit{code: exitSoftware}
 	}
 	return nil
