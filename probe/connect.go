@@ -64,7 +64,7 @@ func tunnelWithLogin(ctx context.Context, conn net.Conn, to forward.Address, p P
 func tunnel(ctx context.Context, conn net.Conn, r connect.Request, rec *transcript.Transcript) (net.Conn, led) {
 	way, result, err := r.Connect(ctx, conn, rec)
 	if err == nil {
-		return way, led{answer: verdict.Granted, said: said(result)}
+		return way, led{answer: verdict.Granted, said: said(result), shown: shown(result)}
 	}
 	l := httpLed(result, err)
 	if r.Version == connect.HTTP2 && l.err != nil && !errors.Is(l.err, forward.ErrTimeout) {
@@ -78,7 +78,7 @@ func httpLed(result connect.Result, err error) led {
 	var status *connect.StatusError
 	switch {
 	case errors.As(err, &status), err == nil:
-		return led{answer: httpAnswer(result.Status), said: said(result)}
+		return led{answer: httpAnswer(result.Status), said: said(result), shown: shown(result)}
 	case errors.Is(err, connect.ErrNotHTTP):
 		return led{err: fmt.Errorf("%w: %w", ErrForeign, err)}
 	}
@@ -87,6 +87,21 @@ func httpLed(result connect.Result, err error) led {
 
 func said(r connect.Result) string {
 	return strings.TrimSpace(fmt.Sprintf("HTTP %d %s", r.Status, r.Reason))
+}
+
+// maxShown bounds what is kept of a proxy's fields.
+const maxShown = 1 << 10
+
+// shown returns the fields by which proxies say what they are.
+func shown(r connect.Result) string {
+	var b strings.Builder
+	for _, name := range []string{"Server", "Via", "Proxy-Agent", "Proxy-Authenticate", "X-Squid-Error", "X-Cache"} {
+		for _, value := range r.Header.Values(name) {
+			fmt.Fprintf(&b, "%s: %s\n", name, value)
+		}
+	}
+	text := b.String()
+	return text[:min(len(text), maxShown)]
 }
 
 // httpAnswer says what a status means for a stranger. A proxy that could not

@@ -40,6 +40,7 @@ type lead func(ctx context.Context, conn net.Conn, p Play, rec *transcript.Trans
 type led struct {
 	answer verdict.Answer
 	said   string // by the proxy
+	shown  string // of itself
 	err    error  // of the wire
 	done   bool   // the answer to a form that asks for no tunnel
 	nonce  string // of the banner, where it came with the answer
@@ -63,7 +64,7 @@ func (s Proxy) play(ctx context.Context, p Play, ask lead) (verdict.Exchange, er
 	asking, cancel := s.limit(ctx)
 	tunnel, l := ask(asking, conn, p, record)
 	cancel()
-	x.Stage, x.Answer, x.Said, x.Nonce, x.Exit, x.At = verdict.AtProxy, l.answer, l.said, l.nonce, l.exit, time.Now()
+	x.Stage, x.Answer, x.Said, x.Shown, x.Nonce, x.Exit, x.At = verdict.AtProxy, l.answer, l.said, l.shown, l.nonce, l.exit, time.Now()
 	if l.err != nil || tunnel == nil {
 		return refusedBy(ctx, x, l)
 	}
@@ -151,7 +152,7 @@ func (s Proxy) through(ctx context.Context, p Play, tunnel net.Conn, x verdict.E
 
 // asIn returns the exchange with the mail server, with what the proxy said before it.
 func asIn(x, server verdict.Exchange) verdict.Exchange {
-	server.Answer, server.Said, server.Nonce, server.Exit = x.Answer, x.Said, x.Nonce, x.Exit
+	server.Answer, server.Said, server.Shown, server.Nonce, server.Exit = x.Answer, x.Said, x.Shown, x.Nonce, x.Exit
 	return server
 }
 

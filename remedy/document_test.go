@@ -51,7 +51,7 @@ When it is done, ` + "`postern check HOST --form ID`" + ` shows whether it worke
 `)
 	for _, hole := range allHoles() {
 		var forms []string
-		for _, f := range plan.Forms() {
+		for _, f := range plan.All() {
 			if f.Hole == hole {
 				forms = append(forms, f.ID)
 			}

@@ -26,12 +26,13 @@ const (
 	inRefusal  where = "refusal"  // replies of class 4 and 5 to the forms
 	inAccepted where = "accepted" // the reply to the end of a message
 	inReceived where = "received" // the trace field that the server added
+	inProxy    where = "proxy"    // the fields of a web proxy's answers
 )
 
 // words says where for a person.
 var words = map[where]string{
 	inBanner: "its greeting", inHello: "its answer to EHLO", inRefusal: "its refusals",
-	inAccepted: "its answer to the message", inReceived: "the trace field it adds",
+	inAccepted: "its answer to the message", inReceived: "the trace field it adds", inProxy: "its answers",
 }
 
 // parseFingerprints reads the table: software, where, pattern, weight, source.
@@ -62,7 +63,7 @@ func parseFingerprint(cells []string) (fingerprint, error) {
 	}
 	f := fingerprint{software: cells[0], where: where(cells[1]), source: cells[4]}
 	if words[f.where] == "" {
-		return f, fmt.Errorf("unknown place %q; the places are banner, ehlo, refusal, accepted, received", cells[1])
+		return f, fmt.Errorf("unknown place %q; the places are banner, ehlo, refusal, accepted, received, proxy", cells[1])
 	}
 	text := regexp.QuoteMeta(cells[2])
 	if n := len(cells[2]); n > 2 && cells[2][0] == '/' && cells[2][n-1] == '/' {

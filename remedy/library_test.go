@@ -19,7 +19,7 @@ func TestFilesAreSound(t *testing.T) {
 // allHoles returns the holes of the forms, in the order in which they come up.
 func allHoles() []string {
 	var list []string
-	for _, f := range plan.Forms() {
+	for _, f := range plan.All() {
 		if !slices.Contains(list, f.Hole) {
 			list = append(list, f.Hole)
 		}

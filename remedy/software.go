@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/door"
 	"postern/verdict"
 )
 
@@ -74,6 +75,9 @@ func quoted(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
+// proxied reports whether the port is a proxy's.
+func proxied(j verdict.Judgement) bool { return j.Door == door.SOCKS || j.Door == door.Connect }
+
 // heard collects what the server said, by the place where it said it.
 func heard(j verdict.Judgement) map[where][]string {
 	said := make(map[where][]string, len(words))
@@ -81,6 +85,12 @@ func heard(j verdict.Judgement) map[where][]string {
 		if text != "" && !slices.Contains(said[w], text) {
 			said[w] = append(said[w], text)
 		}
+	}
+	if proxied(j) {
+		for _, f := range j.Forms {
+			add(inProxy, f.Shown)
+		}
+		return said // what mail servers say behind it is not its own
 	}
 	add(inBanner, j.Session.Banner.Text())
 	add(inHello, strings.Join(j.Session.Hello.Lines, "\n"))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/door"
 	"postern/verdict"
 )
 
@@ -27,8 +28,10 @@ func For(j verdict.Judgement, target string) []Step {
 		steps = l.lost(software)
 	case j.Proof != nil:
 		for _, hole := range holes(j) {
-			steps = append(steps, l.steps(software, hole)...)
+			steps = append(steps, l.closing(j, software, hole)...)
 		}
+	case j.Elsewhere != nil:
+		steps = slices.Clone(l.closing(j, software, j.Elsewhere.Form.Hole))
 	case j.Backscatter != nil:
 		steps = slices.Clone(l.steps(software, "backscatter"))
 	case j.Verdict == verdict.Accepts && j.CatchAll:
@@ -41,7 +44,20 @@ func For(j verdict.Judgement, target string) []Step {
 
 // Hole returns what closes one hole of a port, whether it was proved or not.
 func Hole(j verdict.Judgement, hole string) []Step {
-	return finish(known().steps(Identify(j).Name, hole), j, "")
+	return finish(known().closing(j, Identify(j).Name, hole), j, "")
+}
+
+// closing returns what closes a hole of a port. SOCKS proxies show nothing by
+// which they could be told, so of them, and of a web proxy that hides its
+// name, each that is in use says how.
+func (l library) closing(j verdict.Judgement, software, hole string) []Step {
+	if software != general || !proxied(j) {
+		return l.steps(software, hole)
+	}
+	if j.Door == door.SOCKS {
+		return l.each(hole, "dante", "microsocks", "3proxy", "openssh")
+	}
+	return l.each(hole, "squid", "tinyproxy", "privoxy", "apache", "3proxy")
 }
 
 // VRFY, ETRN and Login return the step against what is no relay but should be
@@ -58,7 +74,7 @@ func first(j verdict.Judgement, key string) Step {
 // holes returns the holes that are proved, in the battery's order. Where the
 // plainest form came through, every other came through the same hole.
 func holes(j verdict.Judgement) []string {
-	if j.Proof.Form.Hole == "relays-for-anyone" {
+	if hole := j.Proof.Form.Hole; hole == "relays-for-anyone" || hole == "open-proxy" {
 		return []string{j.Proof.Form.Hole}
 	}
 	var all []string
@@ -147,6 +163,8 @@ func witnesses(j verdict.Judgement) string {
 			}
 		}
 		return strings.Join(ids, ",")
+	case j.Elsewhere != nil:
+		return j.Elsewhere.Form.ID
 	case j.Backscatter != nil:
 		return "dsn-reflect"
 	}

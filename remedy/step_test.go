@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern/door"
 	"postern/mail"
 	"postern/plan"
 	"postern/verdict"
@@ -33,6 +34,26 @@ func arrived(banner, seen, egress string, ids ...string) verdict.Evidence {
 			Tokens: []plan.Token{token}, Kind: verdict.Message, Peer: netip.AddrPortFrom(netip.MustParseAddr(egress), 40000),
 			Header: "Received: from tester.example (tester.example [" + seen + "]) by mx.victim.example with ESMTP id 1; Tue, 24 Nov 2026 01:00:00 +0000\r\n",
 		})
+	}
+	return e
+}
+
+// through is the evidence of a proxy that let the forms through, or granted
+// those of the set info.
+func through(d door.Door, shown string, ids ...string) verdict.Evidence {
+	e := verdict.Evidence{Door: d, Addr: netip.MustParseAddrPort("203.0.113.10:8080"), From: tester}
+	for _, id := range ids {
+		form, ok := plan.Find(id)
+		if !ok {
+			panic(id)
+		}
+		token := plan.Token("pt-" + id)
+		x := verdict.Exchange{Form: form, Token: token, Stage: verdict.AtBanner, Outcome: verdict.Taken, Answer: verdict.Granted, Shown: shown, Ours: true, Nonce: "n-1", Tries: 1}
+		if form.Set != plan.Info {
+			x.Stage = verdict.AtMessage
+			e.Arrivals = append(e.Arrivals, verdict.Arrival{Tokens: []plan.Token{token}, Kind: verdict.Message, Nonce: "n-1", Peer: netip.MustParseAddrPort("203.0.113.10:40000")})
+		}
+		e.Exchanges = append(e.Exchanges, x)
 	}
 	return e
 }
@@ -84,6 +105,46 @@ func TestFor(t *testing.T) {
 			"OpenSMTPD with its domain", arrived("mx ESMTP OpenSMTPD", "192.0.2.66", "203.0.113.10", "plain"),
 			[]string{`match from any for domain "victim.example" action`, "--form plain"},
 			"YOUR_DOMAIN",
+		},
+		{
+			"a SOCKS proxy, which shows no name", through(door.SOCKS, "", "socks5-ipv4", "socks4", "socks5-587"),
+			[]string{"ss -ltnp 'sport = :8080'", "Dante:", "port = 25", "microsocks:", "-u YOUR_USER", "3proxy:", "deny * * * 25", "ssh -D:", "GatewayPorts", "tcp dport 8080 drop", "--form socks5-ipv4"},
+			"Squid",
+		},
+		{
+			"Squid", through(door.Connect, "Server: squid/5.7\n", "connect-ipv4"),
+			[]string{"http_access deny !Safe_ports", "deny CONNECT !SSL_ports", "squid -k parse", "--form connect-ipv4"},
+			"tinyproxy",
+		},
+		{
+			"tinyproxy", through(door.Connect, "Proxy-agent: tinyproxy/1.11.1\n", "connect-ipv4"),
+			[]string{"ConnectPort 443", "systemctl restart tinyproxy"},
+			"squid",
+		},
+		{
+			"Privoxy", through(door.Connect, "Proxy-Agent: Privoxy/3.0.34\n", "connect-ipv4"),
+			[]string{"listen-address  127.0.0.1:8080", "+limit-connect{443}"},
+			"squid",
+		},
+		{
+			"Apache", through(door.Connect, "Server: Apache/2.4.57 (Debian)\n", "connect-ipv4"),
+			[]string{"ProxyRequests Off", "AllowCONNECT 443"},
+			"squid",
+		},
+		{
+			"a web proxy without a name", through(door.Connect, "", "post"),
+			[]string{"for every method", "Squid:", "tinyproxy:", "Privoxy:", "Apache httpd:", "3proxy:", "--form post"},
+			"Dante",
+		},
+		{
+			"a proxy that leads to the web alone", through(door.Connect, "Via: 1.1 x (squid/5.7)\n", "connect-web"),
+			[]string{"It serves everybody, though not to mail ports", "--form connect-web"},
+			"Safe_ports",
+		},
+		{
+			"a proxy that leads inside", through(door.SOCKS, "", "socks5-inside"),
+			[]string{"every private network", "to: 127.0.0.0/8", "--form socks5-inside"},
+			"Squid",
 		},
 	} {
 		all := join(For(verdict.Judge(c.evidence), "mx.victim.example"))

@@ -191,6 +191,48 @@ var missing = map[string]string{
 	"helo-ip": "the same as helo-loopback here",
 }
 
+// A proxyServer is how a fixture's proxy behaves.
+type proxyServer struct {
+	led    []string // forms whose message arrives
+	noted  []string // forms that it grants besides
+	egress string
+	said   string // to all others
+	shown  string
+	answer verdict.Answer
+}
+
+// proxyAt plays the whole battery of a door against a proxy.
+func proxyAt(d door.Door, port uint16, s proxyServer) Door {
+	if s.answer == "" {
+		s.answer, s.said = verdict.Forbidden, "connection not allowed by ruleset"
+	}
+	e := verdict.Evidence{Door: d, Addr: netip.AddrPortFrom(four, port), From: tester, Waited: 3 * time.Second}
+	for i, form := range plan.At(d) {
+		if form.Set == plan.Login || form.Set == plan.Inside {
+			continue
+		}
+		token := tokenOf(form.ID)
+		x := verdict.Exchange{
+			Form: form, Token: token, Stage: verdict.AtProxy, Outcome: verdict.Denied, Answer: s.answer, Said: s.said, Shown: s.shown, Tries: 1,
+			At:       clock.Add(time.Duration(i) * time.Second / 4),
+			Envelope: plan.Envelope{Sender: "s-" + string(token) + "@relaytest.example", Recipient: string(token) + "@relaytest.example", MoveArg: "198.51.100.25:25"},
+		}
+		x.Transcript = &transcript.Transcript{}
+		x.Transcript.Add(clock, transcript.Sent, []byte("CONNECT 198.51.100.25:25 HTTP/1.1\r\n\r\n"))
+		switch {
+		case has(s.led, form.ID):
+			x.Outcome, x.Stage, x.Answer, x.Said, x.Reply, x.Nonce, x.Ours = verdict.Taken, verdict.AtMessage, verdict.Granted, "", mail.NewReply(250, "2.0.0", "arrival recorded"), "n-1", true
+			a := server{egress: s.egress, egressName: "proxy.victim.example"}.arrival(x, verdict.Message)
+			a.Header, a.Nonce, a.Helo = fmt.Sprintf("Subject: Postern relay check %s\r\n", token), "n-1", "tester.example"
+			e.Arrivals = append(e.Arrivals, a)
+		case has(s.noted, form.ID):
+			x.Outcome, x.Answer, x.Said, x.Ours = verdict.Taken, verdict.Granted, "granted", form.Move.Arg.Uses("p443")
+		}
+		e.Exchanges = append(e.Exchanges, x)
+	}
+	return Door{Door: d, Judgement: verdict.Judge(e)}
+}
+
 // fixtures are the reports of the goldens, by name.
 func fixtures() map[string]Report {
 	closed := postfix.with(func(s *server) { s.needs = missing })
@@ -246,6 +288,17 @@ func fixtures() map[string]Report {
 				mail.NewReply(553, "", "sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)")
 			s.taken, s.unknown = mail.NewReply(250, "", "ok 1763990000 qp 4711"), mail.NewReply(250, "", "ok")
 		})))),
+		"open-socks": reported("203.0.113.10", address(four, []uint16{465, 587, 2525, 1081}, tested(four, 25, closed),
+			proxyAt(door.SOCKS, 1080, proxyServer{led: []string{"socks5-ipv4", "socks4"}, noted: []string{"socks5-web", "socks5-bind"}, egress: "198.51.100.99"}))),
+		"open-web-proxy": reported("203.0.113.10", address(four, []uint16{25},
+			proxyAt(door.Connect, 3128, proxyServer{led: []string{"connect-name"}, egress: "203.0.113.10", shown: "Server: squid/5.7\nVia: 1.1 proxy (squid/5.7)\n", said: "HTTP 403 Forbidden", answer: verdict.Forbidden}))),
+		"proxy-for-the-web-alone": reported("proxy.victim.example", address(four, []uint16{25},
+			proxyAt(door.Connect, 8080, proxyServer{noted: []string{"connect-web"}, shown: "Proxy-Agent: tinyproxy/1.11.1\n", said: "HTTP 403 Access violation", answer: verdict.Forbidden}),
+			proxyAt(door.SOCKS, 1080, proxyServer{said: "the server accepts none of the offered methods", answer: verdict.WantsLogin}))),
+		"two-ways-out": reported("mx.victim.example", address(four, nil, tested(four, 25, postfix.with(func(s *server) { s.arrives = []string{"local-sender"} })),
+			proxyAt(door.SOCKS, 1080, proxyServer{led: []string{"socks5-ipv4"}, egress: "203.0.113.10"}))),
+		"hostile-proxy": reported("203.0.113.10", address(four, nil,
+			proxyAt(door.Connect, 8080, proxyServer{led: []string{"post"}, egress: "203.0.113.10", shown: "Server: squid\x1b[2J\u202e\n", said: "HTTP 403 \x1b]0;owned\x07\u2028" + strings.Repeat("A", 500), answer: verdict.NoProxy}))),
 		"hostile": reported("x'; rm -rf $HOME\x1b[31m", address(four, nil, tested(four, 25, hostile))),
 	}
 }

@@ -52,6 +52,7 @@ type (
 		Banner   string          `json:"banner"`
 		TLS      string          `json:"tls,omitempty"`
 		CatchAll bool            `json:"catch_all"`
+		Other    bool            `json:"open_to_other_ports,omitempty"`
 		Tested   float64         `json:"tested"`
 		Forms    []jsonForm      `json:"forms"`
 	}
@@ -63,6 +64,8 @@ type (
 		Reason      string        `json:"reason,omitempty"`
 		Sender      string        `json:"sender"`
 		AddressForm string        `json:"address_form"`
+		Place       string        `json:"place,omitempty"`
+		Answer      string        `json:"answer,omitempty"`
 		Transcript  string        `json:"transcript,omitempty"`
 	}
 	jsonProof struct {
@@ -77,6 +80,21 @@ type (
 		SeenBy     string    `json:"seen_by_first_hop"`
 		Hops       []jsonHop `json:"hops"`
 		Notes      []string  `json:"notes"`
+
+		Kind      verdict.Kind `json:"kind"`
+		Sure      verdict.Sure `json:"sure"`
+		Guilty    string       `json:"guilty"`
+		Listed    string       `json:"listed"`
+		Lost      bool         `json:"lost_client_address"`
+		Smarthost bool         `json:"smarthost"`
+		Cascade   bool         `json:"cascade"`
+		Nonce     string       `json:"nonce,omitempty"`
+		Signs     []jsonSign   `json:"signs"`
+	}
+	jsonSign struct {
+		Sign   string `json:"sign"`
+		Weight int    `json:"weight"`
+		Text   string `json:"text"`
 	}
 	jsonHop struct {
 		By   string `json:"by"`
@@ -168,19 +186,22 @@ func (d Door) object() jsonDoor {
 	s := remedy.Identify(d.Judgement)
 	o := jsonDoor{
 		Door: d.Door, Port: d.Addr.Port(), Verdict: d.Verdict, Why: d.Why, Software: s.Name, Sure: s.Sure,
-		Banner: d.Session.Banner.Text(), TLS: d.Session.TLS, CatchAll: d.CatchAll, Tested: d.Tested, Forms: []jsonForm{},
+		Banner: d.Session.Banner.Text(), TLS: d.Session.TLS, CatchAll: d.CatchAll, Other: d.Elsewhere != nil, Tested: d.Tested, Forms: []jsonForm{},
 	}
 	for _, f := range d.Forms {
 		form := jsonForm{
 			Form: f.Form.ID, State: f.State, Stage: f.Stage, Reply: f.Reply.String(), Reason: f.Reason,
 			Sender: f.Envelope.Sender, AddressForm: f.Envelope.Recipient,
 		}
+		if d.Door == door.SOCKS || d.Door == door.Connect {
+			form.Place, form.Answer, form.Reply = f.Envelope.MoveArg, string(f.Answer), f.Words()
+		}
 		// Of what was refused the reply says all; the conversation is for what
 		// passed, where every byte may matter.
 		switch f.State {
 		case verdict.Arrived, verdict.Accepted, verdict.Bounced:
 			form.Transcript = f.Transcript.String()
-		case verdict.Refused, verdict.Local, verdict.Untested:
+		case verdict.Refused, verdict.Local, verdict.Untested, verdict.Noted:
 		}
 		o.Forms = append(o.Forms, form)
 	}
@@ -192,6 +213,11 @@ func proofObject(p *verdict.Proof) *jsonProof {
 		Form: p.Form.ID, Hole: p.Form.Hole, Token: string(p.Token), Recipient: p.Arrival.ForwardPath,
 		AcceptedAt: p.AcceptedAt(), ArrivedAt: p.Arrival.At, Egress: p.Egress.String(), EgressName: p.EgressName,
 		Hops: []jsonHop{}, Notes: append([]string{}, p.Notes...),
+		Kind: p.Kind, Sure: p.Sure, Guilty: p.Guilty.String(), Listed: p.Listed.String(), Lost: p.Lost, Smarthost: p.Smarthost, Cascade: p.Cascade,
+		Nonce: p.Arrival.Nonce, Signs: []jsonSign{},
+	}
+	for _, s := range p.Signs {
+		o.Signs = append(o.Signs, jsonSign{s.Name, s.Weight, s.Text})
 	}
 	if p.SeenFrom.IsValid() {
 		o.SeenBy = p.SeenFrom.String()

@@ -132,7 +132,7 @@ func formCase(class string, f verdict.FormResult) junitCase {
 	case verdict.Untested:
 		result.Message = visible(f.Reason)
 		c.Skipped = result
-	case verdict.Refused, verdict.Bounced, verdict.Local:
+	case verdict.Refused, verdict.Bounced, verdict.Local, verdict.Noted:
 	}
 	return c
 }

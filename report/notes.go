@@ -28,8 +28,8 @@ func (t *text) shares() {
 		text += " at the least, at " + least.Addr.String() + ","
 	}
 	whole := 0
-	for _, f := range plan.Forms() {
-		if f.Set != plan.Login {
+	for _, f := range plan.At(least.Door) {
+		if f.Set != plan.Login && f.Set != plan.Inside {
 			whole++
 		}
 	}
@@ -106,6 +106,9 @@ var notes = []note{
 	{offers("VRFY"), "announces VRFY, which tells strangers what mailboxes there are", remedy.VRFY},
 	{offers("ETRN"), "announces ETRN, by which strangers start the queue", remedy.ETRN},
 	{clearLogin, "offers login without TLS", remedy.Login},
+	{granted("socks5-bind"), "lets strangers wait for connections at its address (BIND)", nil},
+	{granted("socks5-udp"), "relays strangers' datagrams (UDP ASSOCIATE)", nil},
+	{func(d *Door) bool { return d.Elsewhere != nil && d.Verdict != verdict.Closed }, "leads strangers to other ports too", nil},
 	{func(d *Door) bool { return d.CatchAll && d.Verdict != verdict.Accepts }, "takes mail for unknown recipients of its own domain (catch-all)", nil},
 }
 
@@ -113,6 +116,19 @@ func offers(keyword string) func(*Door) bool {
 	return func(d *Door) bool {
 		_, ok := d.Session.Extensions[keyword]
 		return ok
+	}
+}
+
+// granted reports whether a proxy gave a stranger what a form of the set info
+// asks for.
+func granted(id string) func(*Door) bool {
+	return func(d *Door) bool {
+		for _, f := range d.Forms {
+			if f.Form.ID == id && f.State == verdict.Noted {
+				return true
+			}
+		}
+		return false
 	}
 }
 

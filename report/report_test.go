@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode"
@@ -187,7 +188,7 @@ func TestSARIFRules(t *testing.T) {
 		if rule.ID != r.RuleID || rule.Help.Text == "" || rule.Short.Text == "" {
 			t.Errorf("result %s has rule %q with help %q", r.RuleID, rule.ID, rule.Help.Text)
 		}
-		if uri := r.Locations[0].Physical.Artifact.URI; !strings.HasPrefix(uri, "smtp://") || strings.ContainsAny(uri, " '<>\"") {
+		if uri := r.Locations[0].Physical.Artifact.URI; !regexp.MustCompile(`^(smtp|socks|http)://`).MatchString(uri) || strings.ContainsAny(uri, " '<>\"") {
 			t.Errorf("location %q", uri)
 		}
 	}

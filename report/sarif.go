@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/door"
 	"postern/plan"
 	"postern/remedy"
 	"postern/verdict"
@@ -89,10 +90,10 @@ func WriteSARIF(w io.Writer, reports []Report, version string) error {
 	for _, r := range reports {
 		name := cmp.Or(r.Given, r.Host)
 		if len(r.doors()) == 0 {
-			in.Notifications = append(in.Notifications, sarifNotification{"warning", sarifText{notTested(r)}, []sarifLocation{location(name, "")}})
+			in.Notifications = append(in.Notifications, sarifNotification{"warning", sarifText{notTested(r)}, []sarifLocation{location("smtp", name, "")}})
 		}
 		for _, d := range r.doors() {
-			where := location(name, d.Addr.String())
+			where := location(scheme(d.Door), name, d.Addr.String())
 			if d.Verdict == verdict.Inconclusive || d.Verdict == verdict.NotTested {
 				in.Notifications = append(in.Notifications, sarifNotification{"warning", sarifText{d.Why}, []sarifLocation{where}})
 			}
@@ -119,6 +120,12 @@ func (run *sarifRun) add(d *Door, f verdict.FormResult, where sarifLocation) {
 	case verdict.Bounced:
 		level = "note"
 		message = "The server took mail that it does not serve and returned it to the forged sender (backscatter)."
+	case verdict.Noted:
+		if !f.Ours {
+			return
+		}
+		level = "note"
+		message = "The proxy leads strangers to other ports than those for mail."
 	case verdict.Refused, verdict.Local, verdict.Untested:
 		return
 	}
@@ -145,11 +152,23 @@ func (run *sarifRun) rule(d *Door, f plan.Form) int {
 	return len(*rules) - 1
 }
 
+// scheme is that of the URI of a door.
+func scheme(d door.Door) string {
+	switch d {
+	case door.SOCKS:
+		return "socks"
+	case door.Connect:
+		return "http"
+	case door.SMTP, door.Forward:
+	}
+	return "smtp"
+}
+
 // location is a target as a place. Readers of SARIF want a URI; the name that
 // the person gave stands beside it.
-func location(name, addr string) sarifLocation {
+func location(scheme, name, addr string) sarifLocation {
 	return sarifLocation{
-		Physical: sarifPhysical{sarifArtifact{"smtp://" + uriHost(cmp.Or(addr, name))}},
+		Physical: sarifPhysical{sarifArtifact{scheme + "://" + uriHost(cmp.Or(addr, name))}},
 		Logical:  []sarifLogical{{visible(name), "resource"}},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/door"
 	"postern/remedy"
 	"postern/verdict"
 )
@@ -115,8 +116,14 @@ func (t *text) answer(v verdict.Verdict) string {
 	worst := t.r.worst()
 	switch v {
 	case verdict.Open:
-		if p := worst.Proof; p.Kind == verdict.KindForward {
-			return "forwarded port: strangers' mail leaves through " + cmp.Or(visible(p.EgressName), p.Egress.String())
+		p := worst.Proof
+		through := cmp.Or(visible(p.EgressName), p.Egress.String())
+		switch p.Kind {
+		case verdict.KindForward:
+			return "forwarded port: strangers' mail leaves through " + through
+		case verdict.KindSOCKS, verdict.KindConnect:
+			return fmt.Sprintf("open proxy (%s, port %d): strangers' mail leaves through %s", spoken(worst.Door), worst.Addr.Port(), through)
+		case verdict.KindSMTP:
 		}
 		return "relays strangers' mail: " + places(t.r, func(d *Door) bool { return d.Verdict == verdict.Open })
 	case verdict.Accepts:
@@ -134,8 +141,35 @@ func (t *text) answer(v verdict.Verdict) string {
 	return notTested(t.r)
 }
 
-// open writes the proof, why it is so and what to do.
+// spoken is what a proxy speaks, for people.
+func spoken(d door.Door) string {
+	if d == door.SOCKS {
+		return "SOCKS"
+	}
+	return "HTTP"
+}
+
+// open writes the proof, why it is so and what to do, and the same of every
+// other way by which mail leaves.
 func (t *text) open(worst *Door) {
+	t.proof(worst)
+	t.part("why", worst.Why)
+	t.software(worst)
+	told := []verdict.Kind{worst.Proof.Kind}
+	for _, d := range t.r.doors() {
+		if d.Proof == nil || slices.Contains(told, d.Proof.Kind) {
+			continue
+		}
+		told = append(told, d.Proof.Kind)
+		t.part("also", places(t.r, func(o *Door) bool { return o.Proof != nil && o.Proof.Kind == d.Proof.Kind })+": "+d.Why)
+		t.proof(d)
+		t.software(d)
+	}
+	t.steps(t.remedy())
+}
+
+// proof writes the message that came through, and its way.
+func (t *text) proof(worst *Door) {
 	p := worst.Proof
 	arrived := p.Arrival
 	when := ""
@@ -151,9 +185,6 @@ func (t *text) open(worst *Door) {
 		t.part("way", strings.Join(p.Path(), "; then "))
 	}
 	t.part("form", p.Form.ID+more(worst)+"; conversation: --transcript "+p.Form.ID)
-	t.part("why", worst.Why)
-	t.software(worst)
-	t.steps(t.remedy())
 }
 
 // more names the other forms that came through, or how many there are.
@@ -186,9 +217,10 @@ func (t *text) software(d *Door) {
 }
 
 // remedy returns the steps for every port that has something to close, each
-// step once, those that check again last.
+// step once, and at the end one that checks all of them again.
 func (t *text) remedy() []remedy.Step {
-	var steps, last []remedy.Step
+	var steps []remedy.Step
+	var last remedy.Step
 	for _, d := range t.r.doors() {
 		list := remedy.For(d.Judgement, t.r.again(t.o))
 		if len(list) == 0 {
@@ -199,11 +231,27 @@ func (t *text) remedy() []remedy.Step {
 				steps = append(steps, s)
 			}
 		}
-		if len(last) == 0 {
-			last = list[len(list)-1:]
+		last = both(last, list[len(list)-1])
+	}
+	if last.Text == "" {
+		return steps
+	}
+	return append(steps, last)
+}
+
+// both returns the step that checks again what either of two would.
+func both(one, other remedy.Step) remedy.Step {
+	if one.Text == "" {
+		return other
+	}
+	_, forms, _ := strings.Cut(one.Command, " --form ")
+	_, more, _ := strings.Cut(other.Command, " --form ")
+	for _, id := range strings.Split(more, ",") {
+		if !slices.Contains(strings.Split(forms, ","), id) {
+			one.Command += "," + id
 		}
 	}
-	return append(steps, last...)
+	return one
 }
 
 func (t *text) steps(list []remedy.Step) {
@@ -232,24 +280,18 @@ func (t *text) doubt(worst *Door) {
 	t.part("do", worst.Do)
 }
 
-// closed writes what was tried, and backscatter, which is no relay and a
-// nuisance all the same.
+// closed writes what was tried at each kind of door, and backscatter, which is
+// no relay and a nuisance all the same.
 func (t *text) closed() {
-	tries := 0
-	var why []string
+	var kinds []door.Door
 	for _, d := range t.r.doors() {
-		for _, f := range d.Forms {
-			tries += f.Tries
-		}
-		if d.Verdict == verdict.Closed && !slices.Contains(why, d.Why) {
-			why = append(why, d.Why)
+		if d.Verdict == verdict.Closed && !slices.Contains(kinds, d.Door) {
+			kinds = append(kinds, d.Door)
 		}
 	}
-	text := fmt.Sprintf("%d tries in %s", tries, span(t.r.Took))
-	if codes := t.r.refusals(); len(codes) > 0 {
-		text += " (" + strings.Join(codes, ", ") + ")"
+	for _, k := range kinds {
+		t.closedAt(k, len(kinds) == 1)
 	}
-	t.part("smtp", text+"; "+strings.Join(why, "; "))
 	for _, d := range t.r.doors() {
 		if a := d.Backscatter; a != nil {
 			t.part("exhibit", fmt.Sprintf("a notice from %s (%s) to %s at %s", a.Peer.Addr(), visible(cmp.Or(a.PTR, a.Helo)),
@@ -261,12 +303,42 @@ func (t *text) closed() {
 	t.steps(t.remedy())
 }
 
-// refusals returns the codes of the refusals, the most frequent first.
-func (r Report) refusals() []string {
+// closedAt writes what was tried at the doors of one kind.
+func (t *text) closedAt(k door.Door, alone bool) {
+	tries := 0
+	var why []string
+	for _, d := range t.r.doors() {
+		if d.Door != k {
+			continue
+		}
+		for _, f := range d.Forms {
+			tries += f.Tries
+		}
+		if d.Verdict == verdict.Closed && !slices.Contains(why, d.Why) {
+			why = append(why, d.Why)
+		}
+	}
+	text := fmt.Sprintf("%d tries", tries)
+	if alone {
+		text += " in " + span(t.r.Took)
+	}
+	if codes := t.r.refusals(k); len(codes) > 0 {
+		text += " (" + strings.Join(codes, ", ") + ")"
+	}
+	t.part(k.String(), text+"; "+strings.Join(why, "; "))
+}
+
+// refusals returns the codes of the refusals at the doors of one kind, or what
+// a proxy said there, the most frequent first.
+func (r Report) refusals(k door.Door) []string {
 	count := map[string]int{}
 	for _, d := range r.doors() {
 		for _, f := range d.Forms {
-			if f.State == verdict.Refused && !f.Reply.IsZero() {
+			switch {
+			case d.Door != k || f.State != verdict.Refused:
+			case f.Stage == verdict.AtProxy && f.Said != "":
+				count[visible(f.Said)]++
+			case !f.Reply.IsZero():
 				count[strings.TrimSpace(fmt.Sprintf("%d %s", f.Reply.Code, f.Reply.Enhanced))]++
 			}
 		}

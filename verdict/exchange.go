@@ -59,9 +59,19 @@ type Exchange struct {
 
 	Answer Answer     // of a proxy, in our words
 	Said   string     // what the proxy said, or what stood where a banner should be
+	Shown  string     // what the proxy shows of itself: fields of its answer, a line each
 	Nonce  string     // in the collector's banner that came through the proxy
 	Exit   netip.Addr // our address in that banner
 	Ours   bool       // the collector knows that banner
+}
+
+// Words returns what decided, as it was said: the reply of a mail server, or
+// the answer of a proxy; "" when nothing was.
+func (x Exchange) Words() string {
+	if !x.Reply.IsZero() && x.Stage != AtProxy {
+		return x.Reply.String()
+	}
+	return x.Said
 }
 
 // An Answer is what a proxy said to a stranger who asked for a place.
