@@ -18,8 +18,8 @@ func Serve(ctx context.Context, l net.Listener, limits Limits, one func(context.
 	limits = limits.WithDefaults()
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	defer running.Wait()
 	defer cancel()
+	defer running.Wait() // what was begun ends in its own time, or with the caller's context
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	count := census{most: limits.Connections, each: limits.PerClient, clients: map[netip.Addr]int{}}
 	for wait := time.Duration(0); ; {
