@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"postern/check"
-	"postern/door"
 	"postern/plan"
 	"postern/report"
 	"postern/verdict"
@@ -18,7 +17,6 @@ import (
 type Result struct {
 	Specimen
 	Got            verdict.Verdict
-	Skipped        string // why it was not judged; then nothing else counts
 	Proof          string // the form whose message arrived first in the battery's order
 	GotKind        verdict.Kind
 	GotEgress      netip.Addr
@@ -34,7 +32,7 @@ type Result struct {
 // its mail left.
 func (r Result) Right() bool {
 	switch {
-	case r.Skipped != "", r.Got != r.Want, r.GotBackscatter != r.Backscatter, r.GotKind != r.Kind,
+	case r.Got != r.Want, r.GotBackscatter != r.Backscatter, r.GotKind != r.Kind,
 		r.Egress.IsValid() && r.GotEgress != r.Egress:
 		return false
 	}
@@ -69,24 +67,8 @@ func Check(ctx context.Context, l *Lab, o check.Options) ([]Result, error) {
 	return results, errors.Join(errs...)
 }
 
-// unjudged says why a check cannot judge the specimens of a door yet; "" where
-// it can. A forwarded port is found by the forms of the smtp door.
-func unjudged(d door.Door) string {
-	switch d {
-	case door.SOCKS:
-		return "a check does not look for SOCKS proxies yet"
-	case door.Connect:
-		return "a check does not look for web proxies yet"
-	case door.SMTP, door.Forward:
-	}
-	return ""
-}
-
 func judge(ctx context.Context, c *check.Checker, s Running) (Result, error) {
-	r := Result{Specimen: s.Specimen, Skipped: unjudged(s.Door)}
-	if r.Skipped != "" {
-		return r, nil
-	}
+	r := Result{Specimen: s.Specimen}
 	t, err := plan.ParseTarget(s.Target())
 	if err != nil {
 		return r, err
