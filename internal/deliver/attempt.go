@@ -22,7 +22,7 @@ type job struct {
 	began    time.Time
 	open     []queue.Which
 	outcomes []queue.Outcome
-	slow     string // what the server said when it wanted fewer of us
+	slow     mail.Reply // what the server said when it wanted fewer of us
 
 	confirmed map[queue.Which]bool // of these the next server tells the sender by itself
 	final     bool                 // where it went is where the mailboxes are
@@ -140,7 +140,7 @@ func (j *job) add(o queue.Outcome) {
 	if o.State == queue.Waiting && o.Next.IsZero() {
 		o.Next = again(o.At, j.lease.Message.Delivery(o.Which).Attempts+1)
 	}
-	if o.State == queue.Waiting && !o.At.Before(j.d.o.Lifetimes.end(&j.lease.Message)) {
+	if end := j.d.o.Lifetimes.end(&j.lease.Message); o.State == queue.Waiting && !o.At.Before(end) {
 		o.State, o.Next, o.Untried = queue.Failed, time.Time{}, false
 	}
 	j.outcomes = append(j.outcomes, o)
@@ -202,8 +202,8 @@ func (j *job) send(ctx context.Context, way Route) (h health, why string) {
 			j.open = nil
 		}
 	}
-	if j.slow != "" && h == healthy {
-		return busy, j.slow
+	if !j.slow.IsZero() && h == healthy {
+		return busy, j.slow.String()
 	}
 	return h, why
 }
@@ -268,8 +268,21 @@ func (j *job) talk(ctx context.Context, l *link, from mail.ReversePath, which []
 		}
 		left, t := j.transaction(ctx, l, from, now)
 		// RFC 5321 section 4.5.3.1.10: too many at once, and the rest may follow.
-		if which = append(left, later...); t != nil || len(which) == 0 {
+		which = append(left, later...)
+		switch {
+		case t != nil:
 			return t
+		case !l.slow.IsZero():
+			l.close()
+			if len(which) == 0 {
+				return nil
+			}
+			return &trouble{reply: l.slow, via: l.via(0), health: busy} // the rest would hear the same
+		case len(which) == 0:
+			if !l.broken {
+				j.d.pool.put(l) // not before: nobody else may use it between two transactions
+			}
+			return nil
 		}
 	}
 }
@@ -303,8 +316,12 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		l.close()
 		return nil, &trouble{reply: final, via: via, health: busy}
 	}
-	if final.Code == 421 || tooFast(final) || slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return r.Reply.Code == 421 }) {
-		j.slow = final.String()
+	taken := err == nil && final.Positive()
+	j.heed(l, final)
+	for _, r := range results {
+		if r.Reply.Code != 452 || !taken {
+			j.heed(l, r.Reply)
+		}
 	}
 	j.final = l.way.LMTP
 	if _, ok := l.client.Extension("DSN"); ok && !l.way.LMTP {
@@ -312,15 +329,11 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 			j.confirms(w)
 		}
 	}
-	taken := err == nil && final.Positive()
 	for i, r := range results {
 		switch {
-		case r.Reply.Code == 452 && taken:
+		case r.Reply.Code == 452 && taken && l.slow.IsZero():
 			left = append(left, which[i])
 		case !r.Reply.Positive() && !r.Reply.IsZero():
-			if tooFast(r.Reply) {
-				j.slow = r.Reply.String()
-			}
 			j.say(which[i], r.Reply, "", via)
 		case err == nil && !l.way.LMTP:
 			j.say(which[i], final, "", via)
@@ -330,14 +343,16 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 			j.say(which[i], mail.Reply{}, err.Error(), via)
 		}
 	}
-	if err == nil {
-		if l.used++; j.slow != "" {
-			l.close()
-		} else if len(left) == 0 {
-			j.d.pool.put(l)
-		}
-	}
+	l.used++
+	l.broken = err != nil
 	return left, nil
+}
+
+// heed remembers that a server wants fewer of us.
+func (j *job) heed(l *link, r mail.Reply) {
+	if r.Code == 421 || tooFast(r) {
+		l.slow, j.slow = r, r
+	}
 }
 
 func (j *job) confirms(w queue.Which) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern/internal/queue"
+	"postern/mail"
 	"postern/smtp"
 )
 
@@ -28,6 +29,9 @@ type link struct {
 	tls    string
 	used   int       // messages
 	since  time.Time // when it became idle
+
+	slow   mail.Reply // what the server said when it wanted fewer of us
+	broken bool       // by a transaction of which something was said
 }
 
 func (l *link) close() { _ = l.client.Close() }

@@ -376,3 +376,52 @@ func TestStopsWithWhatIsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// A server that takes one recipient at a time is spoken to by one message at a
+// time on each connection.
+func TestAConnectionBelongsToOneMessageUntilItsLastRecipient(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{limits: smtp1(), slow: time.Second}, "198.51.100.1:25")
+		w.sendWith(silently, "<anna@ours.example>", "<b@far.example>", "<c@far.example>", "<d@far.example>")
+		after(1500 * time.Millisecond) // the first was taken, the second is under way
+		w.sendWith(silently, "<anna@ours.example>", "<e@far.example>")
+		after(3 * time.Second)
+		got := n.messages()
+		slices.Sort(got)
+		want := []string{"<anna@ours.example> <b@far.example>", "<anna@ours.example> <c@far.example>", "<anna@ours.example> <d@far.example>", "<anna@ours.example> <e@far.example>"}
+		if !slices.Equal(got, want) {
+			t.Errorf("it has %q; %q", got, w.events())
+		}
+		seen := map[*link]bool{}
+		w.d.pool.mu.Lock()
+		defer w.d.pool.mu.Unlock()
+		for _, list := range w.d.pool.idle {
+			for _, l := range list {
+				if seen[l] {
+					t.Error("a connection is idle twice: two messages will use it at once")
+				}
+				seen[l] = true
+			}
+		}
+	})
+}
+
+// A server that is too fast for some and full for others has taken what it has
+// taken, and is not dead.
+func TestFullForSomeAndTooFastForOthers(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{rcpt: func(to string) mail.Reply {
+			return map[string]mail.Reply{
+				"<c@far.example>": mail.NewReply(450, "4.7.1", "too many messages from your address; slow down"),
+				"<d@far.example>": mail.NewReply(452, "4.5.3", "too many recipients"),
+			}[to]
+		}}, "198.51.100.1:25")
+		w.sendWith(silently, "<anna@ours.example>", "<b@far.example>", "<c@far.example>", "<d@far.example>")
+		after(time.Second)
+		if s := w.d.Snapshot(w.Context()); len(n.messages()) != 1 || len(s) != 1 || s[0].Why != "" || s[0].Gap == "" {
+			t.Errorf("%q, %+v", w.events(), s)
+		}
+	})
+}

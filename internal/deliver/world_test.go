@@ -452,3 +452,29 @@ func (l *lmtp) serve(c net.Conn) {
 		}
 	}
 }
+
+// says is a server without extensions that answers each line as it is told,
+// "." for a message. It closes after "" and after 221 and 421.
+func says(answer func(line string) string) func(net.Conn) {
+	return func(c net.Conn) {
+		defer c.Close()
+		in := bufio.NewReader(c)
+		for line := "banner"; ; {
+			r := answer(line)
+			if r == "" {
+				return
+			}
+			if _, err := io.WriteString(c, r+"\r\n"); err != nil || strings.HasPrefix(r, "221") || strings.HasPrefix(r, "421") {
+				return
+			}
+			got, err := in.ReadString('\n')
+			for strings.HasPrefix(r, "354") && err == nil && got != ".\r\n" {
+				got, err = in.ReadString('\n')
+			}
+			if err != nil {
+				return
+			}
+			line = strings.TrimSpace(got)
+		}
+	}
+}
