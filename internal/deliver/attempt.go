@@ -309,7 +309,8 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		j.d.pool.put(l)
 		return nil, lacking(err, via)
 	}
-	if err != nil && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return !r.Reply.IsZero() }) {
+	// Over LMTP those who were accepted have no reply before the message is sent.
+	if err != nil && !in.begun && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return !r.Reply.IsZero() }) {
 		return nil, &trouble{note: err.Error(), via: via, health: dead}
 	}
 	if final.Code == 421 && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return r.Reply.Positive() }) {
@@ -432,6 +433,8 @@ type source struct {
 	r    io.Reader
 	size int64
 	err  error
+
+	begun bool // something of it was read
 }
 
 // Size lets the message go as one chunk, however long it is.
@@ -439,6 +442,7 @@ func (s *source) Size() int64 { return s.size }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
+	s.begun = true
 	if err != nil && err != io.EOF { //nolint:errorlint // the end of a body is io.EOF itself
 		s.err = err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -134,5 +135,38 @@ func TestGivesUpAtTheEndOfItsLife(t *testing.T) {
 			t.Errorf("%d attempts in eleven hours", tries)
 		}
 		_ = n
+	})
+}
+
+// A server that breaks off while it stores a message may have stored it: it is
+// asked again at the next attempt, not at once (RFC 1047).
+func TestLMTPThatBreaksOffIsNotAskedAtOnce(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.ways.Ours["ours.example"] = Route{Name: "ours.example", Kind: ToHop, LMTP: true, Hosts: []Host{{"tcp", "198.51.100.1", 24}, {"tcp", "198.51.100.2", 24}}}
+		stored := 0
+		breaks := func(c net.Conn) {
+			says(func(line string) string {
+				switch line {
+				case "banner":
+					return "220 lmtp"
+				case "DATA":
+					return "354 go on"
+				case ".":
+					if stored++; stored > 1 {
+						return ""
+					}
+				}
+				return "250 2.0.0 ok"
+			})(c)
+		}
+		w.fronts = map[string]func(net.Conn){"198.51.100.1:24": breaks, "198.51.100.2:24": breaks}
+		w.send("<stranger@far.example>", "<ben@ours.example>")
+		after(time.Second)
+		w.events()
+		w.send("<stranger@far.example>", "<anna@ours.example>") // over the connection that is idle
+		after(time.Second)
+		if said := w.events(); stored != 2 || len(said) != 1 || !strings.HasPrefix(said[0], "anna@ours.example waiting ") {
+			t.Errorf("stored %d times in one attempt: %q", stored-1, said)
+		}
 	})
 }
