@@ -228,8 +228,8 @@ func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, wh
 				if t = j.talk(ctx, l, from, which); t == nil {
 					return nil
 				}
-				if reused && t.health == dead {
-					continue // it was closed while nobody used it
+				if reused && (t.health == dead || t.reply.Code == 421) {
+					continue // it was closed while nobody used it, or had served enough
 				}
 			}
 			last = worse(last, t)

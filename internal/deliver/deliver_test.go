@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -403,6 +404,40 @@ func TestAConnectionBelongsToOneMessageUntilItsLastRecipient(t *testing.T) {
 				}
 				seen[l] = true
 			}
+		}
+	})
+}
+
+// A server that has had enough of a connection says so to the next message on
+// it: that is no word about the message, nor about how fast we are.
+func TestEnoughOfAConnectionIsNotTooFast(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		w.host("mx.far.example", &node{}, "198.51.100.1:25")
+		taken := 0
+		w.fronts = map[string]func(net.Conn){"198.51.100.1:25": func(c net.Conn) {
+			here := 0
+			says(func(line string) string {
+				switch {
+				case line == "banner":
+					return "220 mx.far.example"
+				case line == "DATA":
+					return "354 go on"
+				case line == ".":
+					here++
+					taken++
+				case here == 1 && strings.HasPrefix(line, "MAIL"):
+					return "421 4.7.0 one message for each connection"
+				}
+				return "250 2.0.0 ok"
+			})(c)
+		}}
+		for i := range 3 {
+			w.sendWith(silently, "<anna@ours.example>", fmt.Sprintf("<b%d@far.example>", i))
+			after(time.Second)
+		}
+		if s := w.d.Snapshot(w.Context()); taken != 3 || len(w.left()) != 0 || s[0].Gap != "" {
+			t.Errorf("%d of 3 are there after as many seconds: %q, %+v", taken, w.events(), s)
 		}
 	})
 }
