@@ -211,6 +211,7 @@ func (j *job) send(ctx context.Context, way Route) (h health, why string) {
 // transact brings one envelope to one of the hosts of the route. A trouble is
 // why none of them said anything of the recipients.
 func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, which []queue.Which) *trouble {
+	asked := way.TLS
 	if j.lease.Message.Params.RequireTLS {
 		way.TLS = Verify // RFC 8689 section 4.2.1
 	}
@@ -238,6 +239,9 @@ func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, wh
 	}
 	if last == nil {
 		last = &trouble{note: fmt.Sprintf("given up: %v", context.Cause(ctx))}
+	}
+	if way.TLS != asked && last.health == dead {
+		last.health = silent // what one message wants more than others says nothing to them
 	}
 	return last
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/queue"
 	"postern/mail"
 )
 
@@ -167,6 +168,22 @@ func TestLMTPThatBreaksOffIsNotAskedAtOnce(t *testing.T) {
 		after(time.Second)
 		if said := w.events(); stored != 2 || len(said) != 1 || !strings.HasPrefix(said[0], "anna@ours.example waiting ") {
 			t.Errorf("stored %d times in one attempt: %q", stored-1, said)
+		}
+	})
+}
+
+// A message that wants more of a server than others do says nothing of it to
+// the others.
+func TestRequireTLSDelaysNoOther(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{}, "198.51.100.1:25") // offers no TLS
+		w.sendWith(func(l *queue.Letter) { l.Params.RequireTLS = true }, "<anna@ours.example>", "<b@far.example>")
+		after(time.Second)
+		w.sendWith(silently, "<anna@ours.example>", "<c@far.example>")
+		after(time.Second)
+		if got := n.messages(); len(got) != 1 || got[0] != "<anna@ours.example> <c@far.example>" {
+			t.Errorf("it has %q; %q", got, w.events())
 		}
 	})
 }
