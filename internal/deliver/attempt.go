@@ -47,6 +47,9 @@ func (t *trouble) why() string {
 // attempt tries to deliver what a lease is for, and settles it. over is called
 // as soon as the destination is no longer bothered.
 func (d *Deliverer) attempt(ctx context.Context, l queue.Lease, over func(health, string)) Sums {
+	if !d.keep(ctx, &l) {
+		return Sums{}
+	}
 	j := &job{d: d, lease: l, began: time.Now()}
 	j.renew()
 	var h health
@@ -65,6 +68,25 @@ func (d *Deliverer) attempt(ctx context.Context, l queue.Lease, over func(health
 	}
 	over(h, why)
 	return j.settle(ctx)
+}
+
+// keep makes sure that a lease is ours for as long as an attempt may take. One
+// that was over while it waited here may have been given out again: who sends
+// for it sends twice.
+func (d *Deliverer) keep(ctx context.Context, l *queue.Lease) bool {
+	until := time.Now().Add(leaseFor)
+	if until.Sub(l.Until) < waitsFor {
+		return true
+	}
+	switch err := d.o.Queue.Extend(ctx, *l, until); {
+	case errors.Is(err, queue.ErrLeaseLost):
+		return false
+	case err != nil:
+		d.o.Report(fmt.Errorf("message %s: %w", l.Message.ID, err))
+		return false
+	}
+	l.Until = until
+	return true
 }
 
 // putOff defers what a lease is for without asking anybody: its destination

@@ -408,6 +408,27 @@ func TestAConnectionBelongsToOneMessageUntilItsLastRecipient(t *testing.T) {
 	})
 }
 
+// A lease that waited here until it was over belongs to somebody else by then.
+func TestWhatWaitedLongIsSentOnce(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.ways.Default.Most = 1
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{slow: 9 * time.Minute}, "198.51.100.1:25")
+		for i := range 25 {
+			w.sendWith(silently, "<anna@ours.example>", fmt.Sprintf("<b%d@far.example>", i))
+		}
+		after(8 * time.Hour)
+		got := n.messages()
+		slices.Sort(got)
+		if once := slices.Compact(slices.Clone(got)); len(once) != 25 || len(got) != 25 {
+			t.Errorf("%d messages arrived %d times", len(once), len(got))
+		}
+		if left := w.left(); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
 // A server that has had enough of a connection says so to the next message on
 // it: that is no word about the message, nor about how fast we are.
 func TestEnoughOfAConnectionIsNotTooFast(t *testing.T) {

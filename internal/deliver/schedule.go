@@ -13,7 +13,8 @@ import (
 
 const (
 	attemptLimit = time.Hour
-	leaseFor     = 90 * time.Minute // longer than an attempt and its settling may take
+	leaseFor     = 90 * time.Minute // longer than an attempt and its settling may take, and
+	waitsFor     = 10 * time.Minute // what may pass before the attempt begins
 	batch        = 128              // leases at once
 	pause        = time.Second      // after a queue that failed
 	forgetAfter  = 10 * time.Minute // what is known of a destination for which nothing comes
