@@ -111,15 +111,18 @@ func (d *Deliverer) greet(ctx context.Context, l *link, conn net.Conn, plain boo
 		config = config.Clone()
 		config.ServerName = l.host.Name
 	}
+	var state *tls.ConnectionState
 	implicit := l.host.Port == 465 && way.TLS != None
 	if implicit { // RFC 8314 section 3.3
 		c := tls.Client(conn, config)
 		if err := c.HandshakeContext(ctx); err != nil {
 			return fmt.Errorf("%w: %w", errHandshake, err)
 		}
-		conn = c
+		s := c.ConnectionState()
+		conn, state = c, &s
 	}
-	client, err := smtp.NewClient(ctx, conn, smtp.ClientOptions{Timeouts: d.o.Timeouts, LMTP: way.LMTP})
+	// The client knows of the TLS that it made itself only.
+	client, err := smtp.NewClient(ctx, conn, smtp.ClientOptions{Timeouts: d.o.Timeouts, LMTP: way.LMTP, PlainAuth: implicit})
 	if err != nil {
 		return err
 	}
@@ -132,8 +135,8 @@ func (d *Deliverer) greet(ctx context.Context, l *link, conn net.Conn, plain boo
 			return err
 		}
 	}
-	if s := client.TLS(); s != nil {
-		l.tls = tls.VersionName(s.Version)
+	if state = cmp.Or(state, client.TLS()); state != nil {
+		l.tls = tls.VersionName(state.Version)
 		if way.TLS == Verify {
 			l.tls += " verified"
 		}

@@ -172,6 +172,40 @@ func TestLMTPThatBreaksOffIsNotAskedAtOnce(t *testing.T) {
 	})
 }
 
+// TLS from the first octet is TLS: a password may go over it.
+func TestSmarthostLoginOverTLSFromTheFirstOctet(t *testing.T) {
+	theirs, roots := vouched(t, "mx.far.example")
+	bubble(t, func(o *Options) { o.TLS = &tls.Config{RootCAs: roots} }, func(w *world) {
+		w.ways.Default = Route{Name: "default", Kind: ToSmarthost, TLS: Verify, User: "we", Pass: "quiet-otter", Hosts: []Host{{"tcp", "mx.far.example", 465}}}
+		w.host("mx.far.example", &node{}, "198.51.100.1:465")
+		login := ""
+		w.fronts = map[string]func(net.Conn){"198.51.100.1:465": func(c net.Conn) {
+			says(func(line string) string {
+				switch verb, arg, _ := strings.Cut(line, " "); verb {
+				case "banner":
+					return "220 mx.far.example"
+				case "EHLO":
+					return "250-mx.far.example\r\n250 AUTH PLAIN"
+				case "AUTH":
+					login = arg
+					return "235 2.7.0 welcome"
+				case "DATA":
+					return "354 go on"
+				}
+				return "250 2.0.0 ok"
+			})(tls.Server(c, theirs))
+		}}
+		w.send("<anna@ours.example>", "<b@far.example>")
+		after(time.Second)
+		w.mu.Lock()
+		seen := w.seen
+		w.mu.Unlock()
+		if e := w.events(); len(e) != 1 || e[0] != "b@far.example delivered 250 2.0.0 ok" || login != "PLAIN AHdlAHF1aWV0LW90dGVy" || seen[0].Via.TLS != "TLS 1.3 verified" {
+			t.Errorf("%q after a login of %q", e, login)
+		}
+	})
+}
+
 // A message that wants more of a server than others do says nothing of it to
 // the others.
 func TestRequireTLSDelaysNoOther(t *testing.T) {
