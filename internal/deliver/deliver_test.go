@@ -463,6 +463,25 @@ func TestEnoughOfAConnectionIsNotTooFast(t *testing.T) {
 	})
 }
 
+func TestDestinationsAreForgottenByABusyRelay(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		for i := range 20 {
+			domain := fmt.Sprintf("d%d.example", i)
+			w.mx(domain, "10 mx.far.example")
+			w.sendWith(silently, "<anna@ours.example>", "<b@"+domain+">")
+		}
+		w.host("mx.far.example", &node{}, "198.51.100.1:25")
+		known := 0
+		for range 120 { // something happens twice a minute
+			after(30 * time.Second)
+			known = len(w.d.Snapshot(w.Context()))
+		}
+		if known != 0 {
+			t.Errorf("%d destinations are known an hour later", known)
+		}
+	})
+}
+
 // A server that is too fast for some and full for others has taken what it has
 // taken, and is not dead.
 func TestFullForSomeAndTooFastForOthers(t *testing.T) {

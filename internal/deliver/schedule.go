@@ -297,7 +297,7 @@ func (s *scheduler) putOff(d *destination, _ time.Time) {
 
 // wait returns how long there is nothing to do.
 func (s *scheduler) wait(now time.Time) time.Duration {
-	wait := time.Minute
+	wait := s.swept.Add(time.Minute).Sub(now)
 	if !s.at.IsZero() && !s.asking {
 		wait = min(wait, s.at.Sub(now))
 	}
