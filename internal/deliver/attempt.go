@@ -164,6 +164,8 @@ func (j *job) add(o queue.Outcome) {
 	}
 	if end := j.d.o.Lifetimes.end(&j.lease.Message); o.State == queue.Waiting && !o.At.Before(end) {
 		o.State, o.Next, o.Untried = queue.Failed, time.Time{}, false
+	} else if o.State == queue.Waiting && o.Next.After(end) {
+		o.Next = end // who sent it is told then, not hours later
 	}
 	j.outcomes = append(j.outcomes, o)
 }
