@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/check"
+	"postern/door"
 	"postern/internal/resolve"
 	"postern/mail"
 	"postern/plan"
@@ -29,6 +30,8 @@ type checkFlags struct {
 	helo, from, note                             string
 	forms                                        []string
 	quick, tryLogins, iOwn, prove, four, six     bool
+	inside                                       bool
+	doors                                        []string
 	lab, json, one                               bool
 	wait, timeout, pace                          time.Duration
 	sessions, parallel                           int
@@ -40,15 +43,17 @@ func checkCommand() *cobra.Command {
 	f := &checkFlags{}
 	c := &cobra.Command{
 		Use:   "check [flags] TARGET...",
-		Short: "test whether a mail server relays for strangers, and prove it",
+		Short: "test whether strangers' mail leaves through a host, and prove it",
 		Long: `Check plays a battery of envelopes that a mail server must refuse, from the
-point of view of a stranger. What the server takes anyway carries a token to a
-collector; only a token that arrives there makes a server OPEN.
+point of view of a stranger, and asks proxies to lead it to the collector. What
+is taken anyway carries a token there; only a token that arrives makes a host
+OPEN.
 
 A target is a name, an address, or either with :port. The name of a mail domain
-stands for the hosts of its MX records. Without a port, 25, 465, 587 and 2525
-are tried. Only this machine's own addresses are tested without more ado; for
-any other say --i-own, or prove it (--prove).
+stands for the hosts of its MX records. Without a port, the usual ports of mail
+servers, SOCKS and web proxies are tried, once each; --door names one kind. Only
+this machine's own addresses are tested without more ado; for any other say
+--i-own, or prove it (--prove).
 
 Exit code: 0 closed, 1 open, 2 doubtful, 3 nothing could be tested, 64 usage.`,
 		Example: `  # is the server of the lab that relays for anybody found? (postern lab runs beside)
@@ -64,6 +69,7 @@ Exit code: 0 closed, 1 open, 2 doubtful, 3 nothing could be tested, 64 usage.`,
 	fl.StringVar(&f.resolver, "resolver", "", "`ADDR:PORT` of the DNS server to ask (default: the system's)")
 	fl.StringArrayVarP(&f.server, "server", "s", nil, "a `TARGET`, as in swaks; may be repeated")
 	fl.Var((*portList)(&f.ports), "port", "`PORT` to test; may be repeated, or a list with commas")
+	fl.StringSliceVar(&f.doors, "door", nil, "look only for the door `NAME`: smtp, socks, forward, connect; may be repeated")
 	fl.StringVar(&f.host, "host", "", "the server's own `NAME`, where its banner does not say")
 	fl.StringVar(&f.domain, "domain", "", "a `NAME` that the server serves, where its banner does not say")
 	fl.StringVar(&f.recipient, "recipient", "", "a mailbox `ADDRESS` that the server must accept (default: postmaster)")
@@ -73,7 +79,8 @@ Exit code: 0 closed, 1 open, 2 doubtful, 3 nothing could be tested, 64 usage.`,
 	fl.BoolVar(&f.quick, "quick", false, "play the core and the controls alone")
 	fl.StringSliceVar(&f.forms, "form", nil, "play only the form `ID`; may be repeated (--list-forms shows all)")
 	fl.BoolVar(&f.listForms, "list-forms", false, "print every form and stop")
-	fl.BoolVar(&f.tryLogins, "try-logins", false, "also try three logins that anybody could guess, once each")
+	fl.BoolVar(&f.tryLogins, "try-logins", false, "also try logins that anybody could guess, once each")
+	fl.BoolVar(&f.inside, "inside", false, "also ask proxies for port 25 of their own machine")
 	fl.BoolVarP(&f.four, "ipv4", "4", false, "IPv4 only")
 	fl.BoolVarP(&f.six, "ipv6", "6", false, "IPv6 only")
 	fl.DurationVar(&f.wait, "wait", check.DefaultWait, "`TIME` to wait for arrivals, and for a server that puts us off")
@@ -210,6 +217,14 @@ func (f *checkFlags) options(listed bool) (check.Options, *resolve.Resolver, err
 	}
 	if f.wait <= 0 || f.timeout <= 0 || f.sessions < 1 || f.parallel < 1 || f.pace < 0 {
 		return o, nil, usage("--wait, --timeout, --sessions and --parallel must be more than nothing")
+	}
+	o.Inside = f.inside
+	for _, name := range f.doors {
+		d, err := door.Parse(name)
+		if err != nil {
+			return o, nil, usage("--door: %w", err)
+		}
+		o.Doors = append(o.Doors, d)
 	}
 	if strings.ContainsAny(f.note, "\r\n") || strings.HasPrefix(f.note, ".") {
 		return o, nil, usage("--note is one line that does not begin with a full stop")

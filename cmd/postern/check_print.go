@@ -112,9 +112,9 @@ func colour(w io.Writer) bool {
 
 func printForms(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FORM\tSET\tLOOKS FOR\tSOURCE")
-	for _, f := range plan.Forms() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.ID, f.Set, f.Hole, f.Source)
+	fmt.Fprintln(t, "FORM\tDOOR\tSET\tLOOKS FOR\tSOURCE")
+	for _, f := range plan.All() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", f.ID, f.Door, f.Set, f.Hole, f.Source)
 	}
 	return t.Flush()
 }

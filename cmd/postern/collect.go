@@ -59,6 +59,7 @@ with the secret in --secret-file: postern check --collector-url URL
 	fl.StringVar(&f.domain, "collector", "", "`DOMAIN` whose mail reaches us")
 	fl.StringVar(&f.domain, "domain", "", "the same")
 	fl.StringVar(&f.listen, "collector-listen", "", "`ADDR:PORT` where that mail arrives (default: port 25 of every address)")
+	fl.Var((*portList)(&f.ports), "collector-ports", "further `PORT` of the collector, or a list with commas, such as 443,465,587: tells proxies that shut port 25 from others")
 	fl.StringVar(&f.zone, "zone", "", "zone `NAME` that we serve ourselves")
 	fl.StringVar(&f.zoneListen, "zone-listen", "", "`ADDR:PORT` of our name server, UDP and TCP (default: port 53 beside the collector)")
 	fl.StringSliceVar(&f.addresses, "address", nil, "`ADDR` of ours as others see it (default: that of --collector-listen)")
@@ -143,6 +144,11 @@ func (c *collecting) prepare(out, notes io.Writer, f *collectFlags) error {
 	}
 	config.Listeners = []net.Listener{c.listener}
 	smtp := tcpAddr(c.listener.Addr())
+	if len(f.ports) > 0 { // none but those asked for: a collector stays, and others may want the usual ones
+		if err := f.listenPorts(smtp, &config); err != nil {
+			return err
+		}
+	}
 	if config.Addresses, err = f.ownAddresses(smtp.Addr()); err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ import (
 type collectorFlags struct {
 	domain, listen, zone, zoneListen string
 	addresses                        []string
+	ports                            []uint16
+	standIns                         bool // in the lab: any free port stands for each of the further ones
 	url, secret                      string
 	imap, imapUser, imapSecret       string
 	mailbox                          string
@@ -33,6 +35,7 @@ func (f *collectorFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.domain, "collector", "", "`DOMAIN` whose mail reaches us; without one, nothing can prove a server open")
 	fl.StringVar(&f.listen, "collector-listen", "", "`ADDR:PORT` where that mail arrives (default: port 25 of every address)")
 	fl.StringSliceVar(&f.addresses, "collector-address", nil, "`ADDR` of ours as others see it, for the zone (default: that of --collector-listen)")
+	fl.Var((*portList)(&f.ports), "collector-ports", "further `PORT` of the collector, or a list with commas: tells proxies that shut port 25 from others (default: 443,465,587 where they are free, if mail arrives at port 25)")
 	fl.StringVar(&f.zone, "zone", "", "zone `NAME` that we serve ourselves: makes the target a backup MX of ours")
 	fl.StringVar(&f.zoneListen, "zone-listen", "", "`ADDR:PORT` of our name server, UDP and TCP (default: port 53 beside the collector)")
 	fl.StringVar(&f.stateFolder, "collector-state", "", "`FOLDER` that keeps arrivals over a restart")
@@ -61,6 +64,7 @@ func (f *collectorFlags) preset(domain, listen, zone string) {
 type source struct {
 	collector check.Collector
 	listen    netip.AddrPort // of a collector of our own
+	ports     map[uint16]uint16 // further ports of that collector, each for the one that it stands for
 	zoneAddr  netip.AddrPort
 	zone      *collect.Zone
 	lasting   bool                                      // the collector goes on when we are done
@@ -126,16 +130,20 @@ func (f *collectorFlags) startLocal(ctx context.Context, r *resolve.Resolver) (*
 	if f.listen != "" {
 		config.Reach = []netip.AddrPort{reachable(s.listen)}
 	}
+	if err := f.listenPorts(s.listen, &config); err != nil {
+		return nil, errors.Join(err, closeAll(config.Listeners))
+	}
+	s.ports = config.Ports
 	var packets net.PacketConn
 	var names net.Listener
 	if f.zone != "" {
 		if packets, names, err = f.listenZone(s, &config); err != nil {
-			return nil, errors.Join(err, listener.Close())
+			return nil, errors.Join(err, closeAll(config.Listeners))
 		}
 	}
 	local, err := collect.NewLocal(config)
 	if err != nil {
-		return nil, errors.Join(err, listener.Close())
+		return nil, errors.Join(err, closeAll(config.Listeners))
 	}
 	s.collector = local
 	ctx, cancel := context.WithCancel(ctx)
@@ -146,6 +154,43 @@ func (f *collectorFlags) startLocal(ctx context.Context, r *resolve.Resolver) (*
 	}
 	s.stop = func() { cancel(); wg.Wait() }
 	return s, nil
+}
+
+// proxyPorts are those that proxies lead to when they shut port 25: the web's,
+// and those of submission (RFC 8314, RFC 6409).
+var proxyPorts = []uint16{443, 465, 587}
+
+// listenPorts adds the further ports of the collector. Those that nobody asked
+// for are taken where they are free.
+func (f *collectorFlags) listenPorts(mail netip.AddrPort, config *collect.Config) error {
+	ports, asked := f.ports, len(f.ports) > 0
+	if !asked && (f.standIns || f.listen == "") {
+		ports = proxyPorts
+	}
+	config.Ports = map[uint16]uint16{}
+	for _, port := range ports {
+		at := port
+		if f.standIns {
+			at = 0
+		}
+		l, err := listenTCP(netip.AddrPortFrom(mail.Addr(), at).String(), port, "--collector-ports")
+		if err != nil && asked {
+			return err
+		}
+		if err == nil {
+			config.Listeners = append(config.Listeners, l)
+			config.Ports[port] = tcpAddr(l.Addr()).Port()
+		}
+	}
+	return nil
+}
+
+func closeAll(list []net.Listener) error {
+	var errs []error
+	for _, l := range list {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // complain says on standard error what ended a server that should have gone on.

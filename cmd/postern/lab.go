@@ -156,7 +156,7 @@ const labWait = 8 * time.Second
 func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var f collectorFlags
+	f := collectorFlags{standIns: true}
 	f.preset(lab.Collector.String(), "127.0.0.1:0", "127.0.0.1:0")
 	source, err := f.start(ctx, nil)
 	if err != nil {
@@ -167,7 +167,7 @@ func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := lab.New(lab.Options{Collector: source.listen, Lookup: lookup, Only: only})
+	l, err := lab.New(lab.Options{Collector: source.listen, Ports: source.ports, Lookup: lookup, Only: only})
 	if err != nil {
 		return usage("%w", err)
 	}
