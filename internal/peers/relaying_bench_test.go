@@ -38,8 +38,8 @@ var relays = []rival{
 	{name: "postfix", port: "25", start: relayingPostfix("")},
 	// What its tuning guide says for a machine that only relays.
 	{name: "postfix tuned", port: "25", start: relayingPostfix("default_process_limit = 300\nsmtp_destination_concurrency_limit = 50\nin_flow_delay = 0\nqmgr_message_active_limit = 40000\nsmtp_connection_cache_on_demand = yes")},
-	{name: "exim", port: "25", start: relayingExim, slow: 4},
-	{name: "opensmtpd", port: "25", start: relayingOpenSMTPD, slow: 4},
+	{name: "exim", port: "25", start: relayingExim, slow: 16},
+	{name: "opensmtpd", port: "25", start: relayingOpenSMTPD, slow: 16},
 }
 
 func relayingPostern() setup {
@@ -93,6 +93,8 @@ func relayingOpenSMTPD() setup {
 	s := opensmtpd("")()
 	s.files["etc/smtpd.conf"] = `
 table aliases file:/etc/aliases
+smtp limit max-mails 1000000
+smtp limit max-rcpt 1000
 listen on 0.0.0.0
 action "out" relay host smtp://` + Tester4 + `:` + sinkPort + `
 action "dead" relay host smtp://` + Tester4 + `:` + deadPort + `
@@ -168,7 +170,8 @@ func TestRelayingSpeed(t *testing.T) {
 	}
 	fmt.Print("\n| relay | memory MB | deferred for a dead destination | taken in, messages/s | a fresh message leaves after |\n| --- | ---: | ---: | ---: | ---: |\n")
 	for _, c := range relays {
-		if target := targets[c.name]; target != nil {
+		// What the slow ones would need for this is an hour.
+		if target := targets[c.name]; target != nil && c.slow == 0 {
 			target.pastTheDead(t, c, sinks[c.name])
 		}
 	}
@@ -283,7 +286,7 @@ func (t *Target) source(tb testing.TB, c rival, l load, to string) {
 func (t *Target) relayed(tb *testing.T, c rival, l load, s *drain) figure {
 	tb.Helper()
 	if c.slow > 0 {
-		l.messages /= c.slow
+		l.messages = max(l.messages/c.slow, 50)
 	}
 	want := s.got.Load() + int64(l.messages)
 	cpu, disk, began := t.cpu(tb), written(tb), time.Now()
@@ -307,9 +310,6 @@ const deadMessages = 20_000
 func (t *Target) pastTheDead(tb *testing.T, c rival, s *drain) {
 	tb.Helper()
 	n := deadMessages
-	if c.slow > 0 {
-		n /= 10
-	}
 	began := time.Now()
 	t.source(tb, c, load{octets: 1 << 10, messages: n, reuse: true}, "someone@dead.example")
 	rate := float64(n) / time.Since(began).Seconds()
