@@ -500,3 +500,24 @@ func TestFullForSomeAndTooFastForOthers(t *testing.T) {
 		}
 	})
 }
+
+// A destination that has all the places gives them to those that wait, one by one.
+func TestPlacesGoAround(t *testing.T) {
+	bubble(t, func(o *Options) { o.Limits = Limits{Total: 50, Each: 50, Start: 50, NewOnes: 50} }, func(w *world) {
+		w.mx("slow.example", "10 mx.slow.example")
+		w.host("mx.slow.example", &node{slow: 10 * time.Second}, "198.51.100.9:25")
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{}, "198.51.100.1:25")
+		for i := range 500 {
+			w.sendWith(silently, "<anna@ours.example>", fmt.Sprintf("<b%d@slow.example>", i))
+			if i < 50 {
+				after(200 * time.Millisecond) // so that one place is free at a time
+			}
+		}
+		w.sendWith(silently, "<anna@ours.example>", "<b@far.example>")
+		after(2 * time.Second)
+		if got := n.messages(); len(got) != 1 {
+			t.Errorf("the other domain has %q", got)
+		}
+	})
+}

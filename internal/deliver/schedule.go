@@ -268,9 +268,10 @@ func (s *scheduler) over(d *destination, strange bool, h health, why string, beg
 		s.unknown--
 	}
 	d.heard(h, why, began, now)
-	s.start(d, now)
+	// Those that wait for a place come first: who has one would keep it for ever.
 	s.serve(&s.starved, func() bool { return s.active < s.d.o.Limits.Total }, now)
 	s.serve(&s.strange, func() bool { return s.active < s.d.o.Limits.Total && s.unknown < s.d.o.Limits.NewOnes }, now)
+	s.start(d, now)
 }
 
 // settled takes that the queue knows what became of a lease.
