@@ -501,6 +501,47 @@ func TestFullForSomeAndTooFastForOthers(t *testing.T) {
 	})
 }
 
+// Many domains that do not answer, or answer slowly, fill neither the places
+// nor the leases that one needs which does well.
+func TestManyDeadDestinationsDelayNoneThatDoesWell(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		domains, each int
+		node          *node
+		minutes       int
+	}{
+		{"silent", 3000, 1, &node{silent: true}, 20},
+		{"silent, with much for each", 60, 50, &node{silent: true}, 20},
+		{"slow", 60, 50, &node{slow: 9 * time.Minute}, 9},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, nil, func(w *world) {
+				w.mx("far.example", "10 mx.far.example")
+				n := w.host("mx.far.example", &node{}, "198.51.100.1:25")
+				w.sendWith(silently, "<anna@ours.example>", "<b@far.example>")
+				after(time.Second)
+				for i := range c.domains {
+					domain := fmt.Sprintf("d%d.example", i)
+					w.host(domain, c.node, fmt.Sprintf("198.51.%d.%d:25", 101+i/250, i%250))
+				}
+				for j := range c.each {
+					for i := range c.domains {
+						w.sendWith(silently, "<anna@ours.example>", fmt.Sprintf("<b%d@d%d.example>", j, i))
+					}
+				}
+				for k := range c.minutes {
+					after(time.Minute)
+					w.sendWith(silently, "<anna@ours.example>", "<b@far.example>")
+					after(2 * time.Second)
+					if got := len(n.messages()); got != k+2 {
+						t.Fatalf("after %d minutes %d of %d messages have arrived where all is well", k+1, got, k+2)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A destination that has all the places gives them to those that wait, one by one.
 func TestPlacesGoAround(t *testing.T) {
 	bubble(t, func(o *Options) { o.Limits = Limits{Total: 50, Each: 50, Start: 50, NewOnes: 50} }, func(w *world) {

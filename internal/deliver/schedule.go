@@ -94,25 +94,46 @@ func (s *scheduler) stop() {
 	}
 }
 
-// ask asks the queue for what is due, if there is room and hope.
+// ask asks the queue for what is due, if there is room and hope. The fuller it
+// is here, the fewer leases of one destination wait; and when those that have
+// not answered yet hold half of all, only those that have are asked for, or
+// mail to many dead domains would be all that there is.
 func (s *scheduler) ask() {
-	room := 2*s.d.o.Limits.Total - s.held
+	all := 2 * s.d.o.Limits.Total
+	room := all - s.held
 	if !s.hungry || s.asking || room < 1 {
 		return
 	}
-	var full []string
+	most, strange := max(ahead*room/all, 1), 0
+	var full, proven []string
 	for _, d := range s.to {
-		if len(d.waiting) >= ahead {
+		if !d.proven {
+			strange += d.active + len(d.waiting)
+		}
+		if len(d.waiting) >= most {
 			full = append(full, d.name)
+		} else if d.proven {
+			proven = append(proven, d.name)
 		}
 	}
-	s.asking, s.hungry = true, false
-	a := queue.Ask{Owner: owner, Now: time.Now(), Max: min(room, batch), Each: ahead, Except: full}
+	a := queue.Ask{Owner: owner, Now: time.Now(), Max: min(room, batch), Each: most, Except: full}
 	a.Until = a.Now.Add(leaseFor)
+	s.hungry = false
+	if strange >= all/2 {
+		if a.Only = proven; len(proven) == 0 {
+			s.at = a.Now.Add(pause)
+			return
+		}
+	}
+	s.asking = true
 	s.running.Go(func() {
 		leases, err := s.d.o.Queue.Lease(s.work, a)
 		next, ok := time.Time{}, false
-		if err == nil && len(leases) == 0 {
+		switch {
+		case err != nil || len(leases) > 0:
+		case a.Only != nil:
+			next, ok = a.Now.Add(pause), true // the others are due, and it is not their turn
+		default:
 			next, ok, err = s.d.o.Queue.Next(s.work, full)
 		}
 		if !ok {
