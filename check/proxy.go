@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"postern/door"
 	"postern/forward"
@@ -26,6 +27,7 @@ import (
 type sniffed struct {
 	doors []door.Door
 	four  bool // of SOCKS, it hung up on version 5
+	login bool // of SOCKS, it wants one
 	local netip.AddrPort
 	why   string // of no door: what was heard instead
 	err   error  // there was no connection at all
@@ -60,6 +62,7 @@ func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
 	}
 	wg.Wait()
 	for i, h := range heard {
+		s.login = s.login || h.Login
 		switch {
 		case h.Door != 0 && !slices.Contains(s.doors, h.Door):
 			s.doors = append(s.doors, h.Door)
@@ -113,7 +116,7 @@ func (c *Checker) proxiesFound(ctx context.Context, w located, a netip.AddrPort,
 		if found.four {
 			p.forms = ofVersionFour(p.forms)
 		}
-		result, err := c.proxyAt(ctx, p)
+		result, err := c.proxyAt(ctx, p, d == door.SOCKS && found.login)
 		if errors.Is(err, probe.ErrForeign) {
 			result, err = p.notTested(found.why), nil
 		}
@@ -137,14 +140,15 @@ func (p *port) notTested(why string) report.Door {
 	return report.Door{Door: p.evidence.Door, Judgement: verdict.Judge(p.evidence)}
 }
 
-// proxyAt plays the battery of one door against a proxy.
-func (c *Checker) proxyAt(ctx context.Context, p *port) (report.Door, error) {
+// proxyAt plays the battery of one door against a proxy; login says that its
+// first word was to ask for one.
+func (c *Checker) proxyAt(ctx context.Context, p *port, login bool) (report.Door, error) {
 	defer func() { c.watch.forget(p.tokens) }()
 	if err := p.takeTokens(ctx); err != nil {
 		return report.Door{}, err
 	}
 	p.inbox = p.watch.expect(p.tokens)
-	p.prepareProxy()
+	p.prepareProxy(login)
 	if err := p.playProxy(ctx); err != nil {
 		return report.Door{}, err
 	}
@@ -153,7 +157,7 @@ func (c *Checker) proxyAt(ctx context.Context, p *port) (report.Door, error) {
 
 // prepareProxy makes the plays. Without a collector of our own there is no
 // place that a proxy may be asked for: everybody else's is none of ours.
-func (p *port) prepareProxy() {
+func (p *port) prepareProxy(login bool) {
 	_, fronted := p.o.Collector.(Fronted)
 	for i, f := range p.forms {
 		play, missing := p.makePlay(f, p.tokens[i])
@@ -164,9 +168,11 @@ func (p *port) prepareProxy() {
 			missing = []string{"a collector that can be reached; now " + p.evidence.Blind}
 		}
 		if len(missing) > 0 {
-			p.evidence.Exchanges = append(p.evidence.Exchanges, verdict.Exchange{
-				Form: f, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Needs: true, Why: "needs " + missing[0],
-			})
+			x := verdict.Exchange{Form: f, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Needs: true, Why: "needs " + missing[0]}
+			if login && f.Move.Name == "socks5" { // whatever place: it has said no already
+				x.Outcome, x.Needs, x.Why, x.Stage, x.Answer, x.Said, x.At = verdict.Denied, false, "", verdict.AtProxy, verdict.WantsLogin, "no method without a login", time.Now()
+			}
+			p.evidence.Exchanges = append(p.evidence.Exchanges, x)
 			continue
 		}
 		p.plays = append(p.plays, play)

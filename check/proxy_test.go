@@ -454,25 +454,39 @@ func TestDoorsAndForms(t *testing.T) {
 	}
 }
 
-// Without a collector a proxy is recognised and asked for nothing.
+// Without a collector a proxy is recognised and asked for nothing, and a web
+// server makes nobody doubt.
 func TestProxyWithoutACollector(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newCity(t)
-		w.hosts[targetAt+":1080"] = serves(open.SOCKS{Dial: w.leads(targetAt)})
-		target, err := plan.ParseTarget(targetAt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := check.Run(t.Context(), target, check.Options{Dial: w.from(testerAt), Owned: true, Ports: []uint16{1080}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.serving.Wait()
-		d := r.Addresses[0].Doors[0]
-		if d.Verdict != verdict.Inconclusive || !strings.Contains(d.Why, "needs a collector") || len(w.asked) > 0 {
-			t.Errorf("%s (%s), led to %v", d.Verdict, d.Why, w.asked)
-		}
-	})
+	for _, c := range []struct {
+		name  string
+		serve func(*city) func(context.Context, net.Conn)
+		want  verdict.Verdict
+		why   string
+	}{
+		{"SOCKS for anybody", func(w *city) func(context.Context, net.Conn) { return serves(open.SOCKS{Dial: w.leads(targetAt)}) }, verdict.Inconclusive, "needs a collector"},
+		{"SOCKS with a login", func(w *city) func(context.Context, net.Conn) {
+			return serves(open.SOCKS{Dial: w.leads(targetAt), AnyLogin: true})
+		}, verdict.Closed, "without a login"},
+		{"HTTP", func(w *city) func(context.Context, net.Conn) { return serves(open.Connect{Dial: w.leads(targetAt)}) }, verdict.NotTested, "whether it is a proxy"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newCity(t)
+			w.hosts[targetAt+":1080"] = c.serve(w)
+			target, err := plan.ParseTarget(targetAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := check.Run(t.Context(), target, check.Options{Dial: w.from(testerAt), Owned: true, Ports: []uint16{1080}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.serving.Wait()
+			d := r.Addresses[0].Doors[0]
+			if d.Verdict != c.want || !strings.Contains(d.Why, c.why) || len(w.asked) > 0 {
+				t.Errorf("%s: %s (%s), led to %v; want %s with %q", c.name, d.Verdict, d.Why, w.asked, c.want, c.why)
+			}
+		})
+	}
 }
 
 // A proxy that leads to its own machine is asked for that by its owner alone.

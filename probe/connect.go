@@ -64,7 +64,9 @@ func tunnelWithLogin(ctx context.Context, conn net.Conn, to forward.Address, p P
 func tunnel(ctx context.Context, conn net.Conn, r connect.Request, rec *transcript.Transcript) (net.Conn, led) {
 	way, result, err := r.Connect(ctx, conn, rec)
 	if err == nil {
-		return way, led{answer: verdict.Granted, said: said(result), shown: shown(result)}
+		// RFC 9110 section 9.3.6: a proxy's yes has neither length nor type.
+		page := result.Header.Get("Content-Length") != "" || result.Header.Get("Content-Type") != "" || result.Header.Get("Transfer-Encoding") != ""
+		return way, led{answer: verdict.Granted, said: said(result), shown: shown(result), page: page}
 	}
 	l := httpLed(result, err)
 	if r.Version == connect.HTTP2 && l.err != nil && !errors.Is(l.err, forward.ErrTimeout) {

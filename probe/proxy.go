@@ -42,6 +42,7 @@ type led struct {
 	said   string // by the proxy
 	shown  string // of itself
 	err    error  // of the wire
+	page   bool   // the yes is that of a web server, which sends a page
 	done   bool   // the answer to a form that asks for no tunnel
 	nonce  string // of the banner, where it came with the answer
 	exit   netip.Addr
@@ -69,17 +70,33 @@ func (s Proxy) play(ctx context.Context, p Play, ask lead) (verdict.Exchange, er
 		return refusedBy(ctx, x, l)
 	}
 	defer tunnel.Close()
-	return s.through(ctx, p, tunnel, x)
+	x, err = s.through(ctx, p, tunnel, l.page, x)
+	if l.page && (x.Outcome == verdict.Silent || x.Outcome == verdict.Dropped) && x.Stage == verdict.AtBanner {
+		x.Outcome, x.Answer, x.Stage, x.Said = verdict.Denied, verdict.NoProxy, verdict.AtProxy, x.Said+", as to a request for a page"
+	}
+	return x, err
 }
+
+// How long a probe waits for a proxy, which may be trying to connect, and for
+// the first octet in a tunnel: the collector greets at once, and who says yes
+// before it has connected needs no more than that connection takes.
+const (
+	patienceAnswer = 30 * time.Second
+	patienceBanner = 20 * time.Second
+	patiencePage   = 5 * time.Second
+)
 
 // limit bounds the wait for the answer of the proxy, which may be trying to
 // reach the place meanwhile.
 func (s Proxy) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	d := s.Timeout
-	if d == 0 {
-		d = DefaultTimeout
+	return context.WithTimeoutCause(ctx, s.atMost(patienceAnswer), errPatience)
+}
+
+func (s Proxy) atMost(d time.Duration) time.Duration {
+	if s.Timeout > 0 {
+		d = min(d, s.Timeout)
 	}
-	return context.WithTimeoutCause(ctx, d, errPatience)
+	return d
 }
 
 func refusedBy(ctx context.Context, x verdict.Exchange, l led) (verdict.Exchange, error) {
@@ -110,8 +127,11 @@ func refusedBy(ctx context.Context, x verdict.Exchange, l led) (verdict.Exchange
 
 // through plays the envelope in the tunnel. Nothing that answers there is
 // taken on its word: whose server it is shows when the message arrives.
-func (s Proxy) through(ctx context.Context, p Play, tunnel net.Conn, x verdict.Exchange) (verdict.Exchange, error) {
+func (s Proxy) through(ctx context.Context, p Play, tunnel net.Conn, page bool, x verdict.Exchange) (verdict.Exchange, error) {
 	server := SMTP{Dial: func(context.Context) (net.Conn, error) { return tunnel, nil }, Addr: s.Addr, Helo: s.Helo, Timeout: s.Timeout}
+	if server.Banner = s.atMost(patienceBanner); page {
+		server.Banner = s.atMost(patiencePage)
+	}
 	hello := "EHLO"
 	if p.Form.Set == plan.Info {
 		hello = "" // the banner is all that is wanted

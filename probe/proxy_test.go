@@ -192,6 +192,8 @@ func TestProxies(t *testing.T) {
 		{"connect with the greeting behind the answer", "connect-name", fakeHTTP(then(tunnel11+banner+"\r\n", mailServer(""))), verdict.Taken, verdict.AtMessage, verdict.Granted, "n-abc"},
 		{"connect by HTTP/1.0", "connect-http10", fakeHTTP(then("HTTP/1.0 200 OK\r\n\r\n", mailServer(banner))), verdict.Taken, verdict.AtMessage, verdict.Granted, "n-abc"},
 		{"connect says yes, and shows a page to log in", "connect-ipv4", fakeHTTP(says(tunnel11 + "<html><form>")), verdict.Denied, verdict.AtBanner, verdict.Granted, ""},
+		{"a web server that says yes to everything, and sends an empty page", "connect-ipv4", fakeHTTP(then("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", silent)), verdict.Denied, verdict.AtProxy, verdict.NoProxy, ""},
+		{"a proxy whose yes has a length, which it should not", "connect-ipv4", fakeHTTP(then("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", mailServer(banner))), verdict.Taken, verdict.AtMessage, verdict.Granted, "n-abc"},
 		{"connect says yes, and nothing", "connect-ipv4", fakeHTTP(then(tunnel11, silent)), verdict.Silent, verdict.AtBanner, verdict.Granted, ""},
 		{"connect wants a login", "connect-ipv4", fakeHTTP(says("HTTP/1.1 407 Login\r\nProxy-Authenticate: Basic\r\n\r\n")), verdict.Denied, verdict.AtProxy, verdict.WantsLogin, ""},
 		{"connect refuses by rule", "connect-ipv4", fakeHTTP(says("HTTP/1.1 403 Forbidden\r\n\r\n")), verdict.Denied, verdict.AtProxy, verdict.Forbidden, ""},

@@ -20,6 +20,7 @@ type Heard struct {
 	Door  door.Door      // none: no door that we know
 	Local netip.AddrPort // our side of the connection
 	Said  string         // of no door: its first octets, quoted
+	Login bool           // of SOCKS: it lets nobody on without one
 }
 
 // Sniff finds out in one connection whether a SOCKS proxy answers. It asks for
@@ -63,8 +64,8 @@ func (s Proxy) sniff(ctx context.Context, word []byte, d door.Door, is func([]by
 		return h, silence(ctx, err)
 	}
 	switch b = b[:n]; {
-	case is(b):
-		h.Door = d
+	case n > 1 && is(b):
+		h.Door, h.Login = d, d == door.SOCKS && b[0] == 5 && b[1] != 0
 	case bytes.HasPrefix(b, []byte("220")): // it spoke first, as mail servers do
 		h.Door = door.SMTP
 	default:

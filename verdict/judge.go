@@ -72,6 +72,9 @@ func (j *Judgement) decide() {
 		j.Why = plan.Why(proof.Form.Hole)
 		if proof.Kind == KindForward {
 			j.Why = fmt.Sprintf("the port is forwarded to %s, which takes every stranger for its customer %s", proof.EgressName, j.Addr.Addr())
+			if proof.Sure == Guess {
+				j.Why = "it seems that " + j.Why
+			}
 		}
 		return
 	}

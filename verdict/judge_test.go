@@ -186,7 +186,7 @@ func TestTheAddressRule(t *testing.T) {
 	}{
 		{"relays itself", "from t (unknown [192.0.2.66]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 0},
 		{"through a smarthost", "from t (unknown [192.0.2.66]) by mx.victim.example; x", "198.51.100.4", "plain", KindSMTP, 1},
-		{"forwarded port", "from t (host [203.0.113.10]) by smtp.provider.example; x", "198.51.100.4", "plain", KindForward, 1},
+		{"forwarded port", "from t (host [203.0.113.10]) by smtp.provider.example; x", "198.51.100.4", "plain", KindForward, 2},
 		{"lost client address", "from t (unknown [172.17.0.1]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 1},
 		{"its own address, and it sends itself", "from t (unknown [203.0.113.10]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 1},
 		{"claimed by XCLIENT", "from t (localhost [127.0.0.1]) by mx.victim.example; x", "203.0.113.10", "xclient", KindSMTP, 1},

@@ -79,11 +79,11 @@ func Place(t Trail) Placing {
 	}
 	away := t.Egress.IsValid() && t.Egress != t.Tested
 	switch {
-	case t.Seen.IsValid() && t.Seen == t.Us, t.Claimed:
+	case t.seenUs(), t.Claimed:
 		// The first server saw us as we are, or as we pretended to be: it is
 		// the tested one, or stands so before it that nothing else shows.
 		p.Smarthost = away
-		if away && !t.Handed {
+		if away && !t.Handed || !t.Claimed && t.Seen != t.Us {
 			p.Sure = Likely
 		}
 		return p
@@ -95,6 +95,14 @@ func Place(t Trail) Placing {
 		return p
 	}
 	return t.weigh(p)
+}
+
+// seenUs reports whether the first server saw us: by the address that our
+// socket has, or where that is one of our own network's, by one that may be
+// what our network has outside.
+func (t Trail) seenUs() bool {
+	r := t.Seen
+	return r.IsValid() && (r == t.Us || neighbourly(t.Us) && !neighbourly(r) && r != t.Tested && r != t.Egress)
 }
 
 // proxy places what left through a tunnel: no server wrote a trace field

@@ -58,6 +58,10 @@ func TestPlace(t *testing.T) {
 		{"R somebody else's, E another, no sign", Trail{Seen: addrO, Egress: addrP}, KindSMTP, Guess, "smarthost"},
 		{"R=X in IPv6's clothes", Trail{Seen: netip.MustParseAddr("::ffff:203.0.113.10"), Egress: addrP}, KindForward, Certain, ""},
 
+		{"R public where our own address is private: ours behind translation", Trail{Us: netip.MustParseAddr("192.168.1.7"), Seen: addrT, Egress: addrX}, KindSMTP, Likely, ""},
+		{"the same, and it leaves by another machine", Trail{Us: netip.MustParseAddr("192.168.1.7"), Seen: addrT, Egress: addrP}, KindSMTP, Likely, "smarthost"},
+		{"R=X where our own address is private", Trail{Us: netip.MustParseAddr("192.168.1.7"), Seen: addrX, Egress: addrP}, KindForward, Certain, ""},
+
 		// Trace fields stripped.
 		{"stripped, E=X", Trail{Egress: addrX}, KindSMTP, Likely, ""},
 		{"stripped, E another, no sign", stripped, KindSMTP, Guess, "smarthost"},
@@ -76,7 +80,9 @@ func TestPlace(t *testing.T) {
 			t.Banner, t.Certificate = "smtp.provider.example", []string{"smtp.provider.example"}
 		}), KindForward, Guess, ""},
 	} {
-		c.t.Tested, c.t.Us = addrX, addrT
+		if c.t.Tested = addrX; !c.t.Us.IsValid() {
+			c.t.Us = addrT
+		}
 		if c.t.Door == 0 {
 			c.t.Door = door.SMTP
 		}

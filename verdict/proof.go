@@ -62,9 +62,11 @@ func (p *Proof) note(e Evidence) {
 	switch {
 	case p.Kind == KindForward && r == x:
 		note("the first hop saw %s, not us: it took the stranger for its customer", r)
+		note("it is %s that is to be mended, and %s (%s) that will be put on blocklists", x, p.Egress, p.EgressName)
 		return
 	case p.Kind == KindForward:
 		note("%s, since no trace field shows that the first hop saw us come from %s: %s", sureWords[p.Sure], x, signsFor(p.Signs))
+		note("it is %s that is to be mended, and %s (%s) that will be put on blocklists", x, p.Egress, p.EgressName)
 		return
 	case t.IsLoopback() && x.IsLoopback():
 		note("tested from the machine itself, which many servers trust: test once more from outside")

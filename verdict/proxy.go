@@ -114,11 +114,26 @@ func (j *Judgement) decideProxy() {
 		}
 		return
 	}
+	if j.Door == door.Connect && j.unasked() {
+		// Most of what speaks HTTP is a web server.
+		j.Verdict, j.Why = NotTested, "it speaks HTTP, and whether it is a proxy could not be seen: the check "+j.Needs[0]
+		return
+	}
 	if why, do := j.doubtProxy(); why != "" {
 		j.Verdict, j.Why, j.Do = Inconclusive, why, do
 		return
 	}
 	j.Verdict, j.Why = Closed, j.closedProxy()
+}
+
+// unasked reports whether nothing was asked for want of a collector.
+func (j *Judgement) unasked() bool {
+	for _, f := range j.Forms {
+		if f.Outcome != NotRun || !f.Needs {
+			return false
+		}
+	}
+	return len(j.Needs) > 0
 }
 
 // doubtProxy returns why nothing can be concluded from what did not come

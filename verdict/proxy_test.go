@@ -94,6 +94,7 @@ func TestJudgeProxies(t *testing.T) {
 		{"a no without a reason in one version, with one in the other", socks().with("socks4", proxied(Denied, AtProxy, Rejected)), Closed, "every form was refused", "", ""},
 		{"no answer at all", socks().all(proxied(Silent, AtProxy, "")), Inconclusive, "did not answer", "", ""},
 		{"there is no collector to lead to", socks().all(notRun("needs a collector of our own", true)), Inconclusive, "needs a collector", "", ""},
+		{"a web server, or a proxy, and no collector", web().all(notRun("needs a collector of our own", true)), NotTested, "whether it is a proxy", "", ""},
 		{"arrivals cannot be seen", func() Evidence {
 			e := socks().all(proxied(Dropped, AtBanner, Granted))
 			e.Blind = "it is deaf"

@@ -63,7 +63,7 @@ func (f *collectorFlags) preset(domain, listen, zone string) {
 // A source is where a check's proof arrives; the zero source is none.
 type source struct {
 	collector check.Collector
-	listen    netip.AddrPort // of a collector of our own
+	listen    netip.AddrPort    // of a collector of our own
 	ports     map[uint16]uint16 // further ports of that collector, each for the one that it stands for
 	zoneAddr  netip.AddrPort
 	zone      *collect.Zone
