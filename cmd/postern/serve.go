@@ -339,6 +339,7 @@ var roleText = map[string]string{
 	"submission":  "STARTTLS, login needed",
 	"submissions": "TLS, login needed",
 	"trusted":     "trusted clients, by address",
+	"gateway":     "a way out, for people whom we know",
 }
 
 func submissionAddress(s serve.Status) string {
