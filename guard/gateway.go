@@ -173,6 +173,12 @@ func (g *Gateway) open(ctx context.Context, c policy.Client, to forward.Address)
 		g.refused(t, place.String(), CauseWay, err.Error())
 		return nil, t, nil, err
 	}
+	// Whoever decided again on what is open did not see this one yet.
+	if _, refusal = g.Policy().Pass(g.client(netip.AddrPortFrom(c.Addr, 0), c.Identity), place); refusal != nil {
+		_ = conn.Close() // nothing was said over it
+		g.refused(t, place.String(), string(refusal.Cause), refusal.Rule)
+		return nil, t, refusal, nil
+	}
 	g.note(TunnelEvent{
 		Kind: Accepted, ID: t.id, Peer: c.Addr, Identity: pass.Who(), Reason: pass.Reason().String(), Place: place.String(), Addr: t.addr, Took: time.Since(t.began),
 	})

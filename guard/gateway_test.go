@@ -243,3 +243,33 @@ func TestSOCKS4NamesNobody(t *testing.T) {
 		}
 	})
 }
+
+// What was decided before the way was made may have been taken back since: who
+// is disabled while we connect is led nowhere.
+func TestGatewayDecidesAgainOnceItIsConnected(t *testing.T) {
+	for _, door := range []string{"socks", "connect"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newFrontDoor(t, door)
+			open := &Tunnels{}
+			now := h.gate.Policy()
+			source := now.Source()
+			source.Users = nil
+			without, err := policy.Compile(source)
+			if fatal, _ := problem.Split(err); fatal != nil {
+				t.Fatal(fatal)
+			}
+			h.gate.Open, h.gate.Policy = open, func() *policy.Policy { return now }
+			h.gate.Dial = func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+				now = without
+				open.Recheck(now, &h.state.Witness)
+				return h.dial(ctx, to)
+			}
+			if got := h.ask(insider, "mail.example.org:587", "anna", "quiet-otter"); got != "not allowed" {
+				t.Errorf("%s: %q", door, got)
+			}
+			if len(open.open) != 0 {
+				t.Errorf("%s: %d tunnels are open", door, len(open.open))
+			}
+		})
+	}
+}
