@@ -24,6 +24,7 @@ type generation struct {
 	tls      *certificates
 	ways     *deliver.Routes
 	dns      deliver.Resolver
+	users    [32]byte // the fingerprint of those of the store, as they were before it was made
 	audited  atomic.Pointer[Audited]
 	warnings []*problem.Problem
 }

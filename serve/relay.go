@@ -140,11 +140,12 @@ func (r *Relay) build(ctx context.Context, s Settings) (*generation, error) {
 // judge compiles, proves and audits settings with the users of the store as
 // they are now.
 func (r *Relay) judge(ctx context.Context, s Settings, c *certificates) (*generation, error) {
+	seen := r.fingerprint() // who is changed from now on is seen by watch
 	g, err := prove(s, WithStored(s.Policy.Users, r.users), surroundings(r.complain))
 	if err != nil {
 		return nil, err
 	}
-	g.tls = c
+	g.tls, g.users = c, seen
 	if g.ways, err = Ways(s); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"postern/internal/attr"
@@ -34,16 +35,19 @@ func (r *Relay) watch(ctx context.Context) error {
 	defer audits.Stop()
 	r.complain(r.recheck(ctx))
 	r.complain(r.forget(ctx))
-	seen := r.fingerprint()
+	var refused [32]byte // users with whom no policy could be put in force
+	var at time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-users.C:
-			if now := r.fingerprint(); now != seen {
-				seen = now
-				r.complain(r.usersChanged(ctx))
+			now := r.fingerprint()
+			if now == r.current.Load().users || now == refused && time.Since(at) < lookAround {
+				continue
 			}
+			refused, at = now, time.Now() // if so, that is tried again
+			r.complain(r.usersChanged(ctx))
 		case <-around.C:
 			r.lookAround(ctx)
 		case <-back.C:
@@ -93,6 +97,7 @@ func (r *Relay) lookAround(ctx context.Context) {
 				attr.Identity(client), attr.At(n.At))
 		}
 	}
+	r.recheckTunnels(ctx, g.policy) // trust is withdrawn by what the guard sees, too
 	r.complain(r.wall.save(time.Now()))
 }
 
@@ -119,9 +124,7 @@ func (r *Relay) auditAgain(ctx context.Context) error {
 func (r *Relay) recheck(ctx context.Context) error {
 	g := r.current.Load()
 	p := g.policy
-	if n := r.open.Recheck(p, &r.guard.Witness); n > 0 {
-		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "tunnels closed: their passage is no longer given", slog.Int("tunnels", n))
-	}
+	r.recheckTunnels(ctx, p)
 	for after := ""; ; {
 		list, next, err := r.queue.List(ctx, queue.Filter{}, queue.Page{After: after, Max: 1000})
 		if err != nil {
@@ -150,9 +153,19 @@ func (r *Relay) recheck(ctx context.Context) error {
 	}
 }
 
+// recheckTunnels decides again on the tunnels that are open.
+func (r *Relay) recheckTunnels(ctx context.Context, p *policy.Policy) {
+	if n := r.open.Recheck(p, &r.guard.Witness); n > 0 {
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "tunnels closed: their passage is no longer given", slog.Int("tunnels", n))
+	}
+}
+
 // lost says which grant of a message no longer holds, or "".
 func lost(p *policy.Policy, m *queue.Message) string {
 	for _, to := range m.To {
+		if !slices.ContainsFunc(to.Goes, func(d queue.Delivery) bool { return !d.State.Settled() }) {
+			continue // it has left, or never will
+		}
 		_, refusal, err := p.Renew(to.Grant)
 		switch {
 		case err != nil:
