@@ -176,8 +176,8 @@ func (t *text) proof(worst *Door) {
 	if !p.AcceptedAt().IsZero() {
 		when = "accepted " + p.AcceptedAt().Format("15:04:05") + ", "
 	}
-	t.part("proof", fmt.Sprintf("%s %sarrived %s from %s (%s)", visible(arrived.ForwardPath), when,
-		arrived.At.Format("15:04:05 MST"), p.Egress, visible(p.EgressName)))
+	t.part("proof", fmt.Sprintf("%s %sarrived %s from %s", visible(arrived.ForwardPath), when,
+		arrived.At.Format("15:04:05 MST"), visible(p.Where())))
 	for _, n := range p.Notes {
 		t.part("", n)
 	}

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,6 +192,7 @@ func TestTheAddressRule(t *testing.T) {
 		{"its own address, and it sends itself", "from t (unknown [203.0.113.10]) by mx.victim.example; x", "203.0.113.10", "plain", KindSMTP, 1},
 		{"claimed by XCLIENT", "from t (localhost [127.0.0.1]) by mx.victim.example; x", "203.0.113.10", "xclient", KindSMTP, 1},
 		{"no trace field", "", "203.0.113.10", "plain", KindSMTP, 1},
+		{"a smarthost without a name", "from t (unknown [192.0.2.66]) by mx.victim.example; x", "198.51.100.5", "plain", KindSMTP, 1},
 	} {
 		e := closedEvidence().with(c.form, taken)
 		if c.received == "" {
@@ -202,6 +204,24 @@ func TestTheAddressRule(t *testing.T) {
 		p := Judge(e).Proof
 		if p == nil || p.Kind != c.kind || len(p.Notes) != c.notes {
 			t.Errorf("%s: %+v, want kind %s and %d notes", c.name, p, c.kind, c.notes)
+		}
+	}
+}
+
+// On loopback everybody is the machine itself, and only an address of loopback
+// that is not ours shows what stands between: the lab's hosts are such.
+func TestTheAddressRuleOnLoopback(t *testing.T) {
+	for _, c := range []struct{ name, seen, egress, note string }{
+		{"seen as ourselves", "127.0.0.1", "127.0.0.41", "from the machine itself"},
+		{"seen as a container's gateway, as a test from its host is", "172.17.0.1", "127.0.0.41", "from the machine itself"},
+		{"seen as another host of the lab", "127.0.0.42", "127.0.0.41", "lost its clients' addresses"},
+		{"seen as the target, by another host", "127.0.0.41", "127.0.0.43", "took the stranger for its customer"},
+	} {
+		e := closedEvidence().with("plain", taken).arrived("plain", Message, "from t (x ["+c.seen+"]) by mx.lab.example; x")
+		e.Addr, e.From = netip.MustParseAddrPort("127.0.0.41:2505"), netip.MustParseAddr("127.0.0.1")
+		e.Arrivals[0].Peer = netip.AddrPortFrom(netip.MustParseAddr(c.egress), 1)
+		if notes := strings.Join(Judge(e).Proof.Notes, "; "); !strings.Contains(notes, c.note) {
+			t.Errorf("%s: notes %q, want %q", c.name, notes, c.note)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func (j *Judgement) proof() *Proof {
 			continue
 		}
 		p := &Proof{FormResult: f, Egress: f.Arrival.Peer.Addr().Unmap(), EgressName: f.Arrival.PTR, Hops: f.Arrival.Hops()}
-		if p.EgressName == "" {
+		if p.EgressName == "" && !j.proxied() { // through a proxy the name in EHLO is ours
 			p.EgressName = f.Arrival.Helo
 		}
 		if len(p.Hops) > 0 {
@@ -62,13 +62,13 @@ func (p *Proof) note(e Evidence) {
 	switch {
 	case p.Kind == KindForward && r == x:
 		note("the first hop saw %s, not us: it took the stranger for its customer", r)
-		note("it is %s that is to be mended, and %s (%s) that will be put on blocklists", x, p.Egress, p.EgressName)
+		note("it is %s that is to be mended, and %s that will be put on blocklists", x, p.Where())
 		return
 	case p.Kind == KindForward:
 		note("%s, since no trace field shows that the first hop saw us come from %s: %s", sureWords[p.Sure], x, signsFor(p.Signs))
-		note("it is %s that is to be mended, and %s (%s) that will be put on blocklists", x, p.Egress, p.EgressName)
+		note("it is %s that is to be mended, and %s that will be put on blocklists", x, p.Where())
 		return
-	case t.IsLoopback() && x.IsLoopback():
+	case t.IsLoopback() && x.IsLoopback() && (r == t || !r.IsLoopback()): // in a lab every host is on loopback
 		note("tested from the machine itself, which many servers trust: test once more from outside")
 	case !r.IsValid():
 		note("the first hop does not say where it saw us come from")
@@ -81,7 +81,7 @@ func (p *Proof) note(e Evidence) {
 		note("the first hop saw us come from %s, not from %s: a translated address, or another machine took the message first", r, t)
 	}
 	if p.Egress != x {
-		note("the message left through %s (%s), so that address will be put on blocklists", p.Egress, p.EgressName)
+		note("the message left through %s, so that address will be put on blocklists", p.Where())
 	}
 }
 
@@ -90,7 +90,7 @@ var sureWords = map[Sure]string{Certain: "certain", Likely: "likely, and not cer
 // noteProxy says which way the message took behind the proxy.
 func (p *Proof) noteProxy(note func(string, ...any), x netip.Addr) {
 	if p.Cascade {
-		note("it came out at %s (%s): the proxy hands strangers on to another machine, or leaves by another address, and that one will be put on blocklists", p.Egress, p.EgressName)
+		note("it came out at %s: the proxy hands strangers on to another machine, or leaves by another address, and that one will be put on blocklists", p.Where())
 	}
 	switch {
 	case p.Through:
@@ -122,6 +122,14 @@ func claimed(arg, hole string, r netip.Addr) bool {
 		return arg == "" && r.IsLoopback() || strings.Contains(arg, r.String()) || r.IsLoopback()
 	}
 	return false
+}
+
+// Where returns the egress address and its name, if it has one.
+func (p Proof) Where() string {
+	if p.EgressName == "" {
+		return p.Egress.String()
+	}
+	return fmt.Sprintf("%s (%s)", p.Egress, p.EgressName)
 }
 
 // Path returns the way of the message, one text for each station.
