@@ -242,7 +242,7 @@ func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, wh
 	hosts, last := j.d.hosts(ctx, way, j.lease.Destination)
 	talks := 0
 	for _, h := range hosts {
-		if talks == mostTalks || ctx.Err() != nil {
+		if talks == mostTalks || ctx.Err() != nil || last != nil && time.Since(j.began) > patience {
 			break
 		}
 		for fresh := false; ; fresh = true {
@@ -270,8 +270,13 @@ func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, wh
 	return last
 }
 
-// mostTalks is with how many servers of a domain one attempt speaks.
-const mostTalks = 2
+// mostTalks is with how many servers of a domain one attempt speaks, and
+// patience how long it takes until no other is tried: whoever names hundreds
+// that do not answer would have a place for an hour.
+const (
+	mostTalks = 2
+	patience  = 5 * time.Minute
+)
 
 // worse keeps what says most: that something may work later weighs more than
 // that it never will, and a reply more than silence.

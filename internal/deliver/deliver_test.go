@@ -562,3 +562,21 @@ func TestPlacesGoAround(t *testing.T) {
 		}
 	})
 }
+
+// A domain may name as many exchangers as it likes: an attempt comes to its end.
+func TestManyDeadExchangersAreNotAllWaitedFor(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		var list []string
+		for i := range 200 {
+			name := fmt.Sprintf("mx%d.far.example", i)
+			list = append(list, fmt.Sprintf("%d %s", i, name))
+			w.host(name, &node{silent: true}, fmt.Sprintf("198.51.100.%d:25", i))
+		}
+		w.mx("far.example", list...)
+		w.sendWith(silently, "<anna@ours.example>", "<b@far.example>")
+		after(6 * time.Minute)
+		if said := w.events(); len(said) != 1 || !strings.Contains(said[0], "waiting 4.4.1") {
+			t.Errorf("after six minutes: %q", said)
+		}
+	})
+}
