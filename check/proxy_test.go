@@ -3,8 +3,13 @@ package check_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"slices"
@@ -357,29 +362,55 @@ func TestForwardedPort(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		strip bool
+		names check.Resolver // what the DNS knows
+		tls   bool           // the provider's server has a certificate with its name
 		sure  verdict.Sure
+		sign  string
 	}{
-		{"with trace fields", false, verdict.Certain},
-		{"with the trace fields taken out", true, verdict.Likely},
+		{"with trace fields", false, providerDNS{}, false, verdict.Certain, "seen-as-target"},
+		{"with the trace fields taken out", true, providerDNS{}, false, verdict.Likely, "banner-leads-to-egress"},
+		{"with nothing but the names that it gives itself", true, nil, true, verdict.Guess, "certificate-of-egress"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newCity(t)
 				sink := w.sink(providerAt)
 				sink.strip = c.strip
-				w.hosts[providerAt+":25"] = serves(open.SMTP{Name: "smtp.provider.example", Rule: customers, Sink: sink, Limits: limits()})
+				provider := open.SMTP{Name: "smtp.provider.example", Rule: customers, Sink: sink, Limits: limits()}
+				if c.tls {
+					provider.TLS = certificate(t, "smtp.provider.example")
+				}
+				w.hosts[providerAt+":25"] = serves(provider)
 				w.hosts[targetAt+":25"] = serves(open.Forward{Dial: func(ctx context.Context) (net.Conn, error) {
 					return w.from(targetAt)(ctx, "tcp", providerAt+":25")
 				}})
-				a := w.check(check.Options{Quick: true, Doors: []door.Door{door.Forward}, Domain: domain(t, "victim.example"), Resolver: providerDNS{}})
+				a := w.check(check.Options{Quick: true, Doors: []door.Door{door.Forward}, Domain: domain(t, "victim.example"), Resolver: c.names})
 				d := a.Worst()
 				if d.Verdict != verdict.Open || d.Proof.Kind != verdict.KindForward || d.Proof.Sure != c.sure || d.Proof.Egress.String() != providerAt || d.Proof.Guilty.String() != targetAt {
 					t.Fatalf("%s (%s): %+v", d.Verdict, d.Why, d.Proof)
+				}
+				if !slices.ContainsFunc(d.Proof.Signs, func(s verdict.Sign) bool { return s.Name == c.sign }) {
+					t.Errorf("signs %+v, want %s among them", d.Proof.Signs, c.sign)
 				}
 				w.stayedHome()
 			})
 		})
 	}
+}
+
+// certificate is one that its owner has signed.
+func certificate(t *testing.T, name string) *tls.Config {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}}}
 }
 
 // providerDNS knows the provider's server.

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/plan"
 )
@@ -83,3 +84,61 @@ func TestAWebRequestBringsAMessage(t *testing.T) {
 		t.Errorf("arrived %+v, want token %s in a session with a nonce", a, token)
 	}
 }
+
+// A check on another machine learns the same of the collector that it asks.
+func TestRemoteFront(t *testing.T) {
+	config := testConfig()
+	config.Ports = map[uint16]uint16{443: 443}
+	l := newTestLocal(t, config)
+	server, _ := serveAPI(t, l, About{SMTP: []netip.AddrPort{netip.MustParseAddrPort("198.51.100.25:2525")}})
+	r := newRemote(t, server, func(*RemoteConfig) {})
+	got, err := r.Front(t.Context())
+	want := plan.Front{Four: netip.MustParseAddr("198.51.100.25"), Ports: map[uint16]uint16{25: 2525, 443: 443}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	for text, want := range map[string]bool{banner(t, dial(t, l)): true, "probe.example ESMTP Postern collector n-aaaa": false} {
+		if ours, err := r.Ours(t.Context(), text); err != nil || ours != want {
+			t.Errorf("%q: ours %v, %v; want %v", text, ours, err, want)
+		}
+	}
+}
+
+// What a web proxy may put before a message is read away, whatever segments it
+// comes in; what is no request is not touched.
+func FuzzWebHead(f *testing.F) {
+	for _, s := range []string{"POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\n", "PUT /\r\n\r\n", "EHLO x\r\n", "P", "POSTPONE\r\n", "PU", ""} {
+		f.Add(s, 3)
+	}
+	f.Fuzz(func(t *testing.T, text string, step int) {
+		if step < 1 || len(text) > maxWebHead {
+			return
+		}
+		want := text
+		if strings.HasPrefix(text, "POST ") || strings.HasPrefix(text, "PUT ") {
+			_, after, ok := strings.Cut(text, "\r\n\r\n")
+			if want = after; !ok {
+				return // no end of the head: what is left of it is junk for the engine
+			}
+		}
+		got, err := io.ReadAll(&webConn{Conn: segments{strings.NewReader(text), step}})
+		if err != nil || string(got) != want {
+			t.Fatalf("%q in segments of %d: %q, %v; want %q", text, step, got, err, want)
+		}
+	})
+}
+
+// segments gives at most n octets at once.
+type segments struct {
+	r *strings.Reader
+	n int
+}
+
+func (s segments) Read(p []byte) (int, error)       { return s.r.Read(p[:min(len(p), s.n)]) }
+func (s segments) Write(p []byte) (int, error)      { return len(p), nil }
+func (s segments) Close() error                     { return nil }
+func (s segments) LocalAddr() net.Addr              { return nil }
+func (s segments) RemoteAddr() net.Addr             { return nil }
+func (s segments) SetDeadline(time.Time) error      { return nil }
+func (s segments) SetReadDeadline(time.Time) error  { return nil }
+func (s segments) SetWriteDeadline(time.Time) error { return nil }
