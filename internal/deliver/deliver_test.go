@@ -510,9 +510,8 @@ func TestManyDeadDestinationsDelayNoneThatDoesWell(t *testing.T) {
 		node          *node
 		minutes       int
 	}{
-		{"silent", 3000, 1, &node{silent: true}, 20},
-		{"silent, with much for each", 60, 50, &node{silent: true}, 20},
-		{"slow", 60, 50, &node{slow: 9 * time.Minute}, 9},
+		{"silent", 1500, 1, &node{silent: true}, 5},
+		{"slow", 50, 40, &node{slow: 9 * time.Minute}, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, nil, func(w *world) {

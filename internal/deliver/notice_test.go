@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,7 +123,7 @@ func TestAliasFailureIsToldToItsOwner(t *testing.T) {
 func TestOurOwnNoticeThatFailsEnds(t *testing.T) {
 	bubble(t, nil, func(w *world) {
 		home := w.home()
-		home.replies["<anna@ours.example>"] = "550 5.2.1 closed"
+		home.says("<anna@ours.example>", "550 5.2.1 closed")
 		w.send("<anna@ours.example>", "<b@nowhere.example>") // does not exist
 		after(time.Minute)
 		if left := w.left(); len(left) != 0 || len(home.bodies) != 0 {
@@ -132,7 +133,8 @@ func TestOurOwnNoticeThatFailsEnds(t *testing.T) {
 }
 
 func TestNoticeThatCannotBeStoredIsNotLost(t *testing.T) {
-	full := true
+	var full atomic.Bool
+	full.Store(true)
 	bubble(t, func(o *Options) { o.Queue = &stingy{Queue: o.Queue, full: &full} }, func(w *world) {
 		home := w.home()
 		w.send("<anna@ours.example>", "<b@nowhere.example>")
@@ -140,7 +142,7 @@ func TestNoticeThatCannotBeStoredIsNotLost(t *testing.T) {
 		if left := w.left(); len(left) != 1 || left[0] != "b@nowhere.example waiting" {
 			t.Fatalf("left: %v", left)
 		}
-		full = false
+		full.Store(false)
 		after(10 * time.Minute)
 		if left := w.left(); len(left) != 0 || len(home.bodies) != 1 {
 			t.Errorf("left: %v, %d notices", left, len(home.bodies))
@@ -151,11 +153,11 @@ func TestNoticeThatCannotBeStoredIsNotLost(t *testing.T) {
 // A stingy queue has no room for notices.
 type stingy struct {
 	Queue
-	full *bool
+	full *atomic.Bool
 }
 
 func (s *stingy) Put(ctx context.Context, l policy.Letter, body io.Reader) (int64, error) {
-	if *s.full {
+	if s.full.Load() {
 		return 0, queue.ErrFull
 	}
 	return s.Queue.Put(ctx, l, body)

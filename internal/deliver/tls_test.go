@@ -93,7 +93,7 @@ func TestLMTPAnswersForEachRecipient(t *testing.T) {
 		if left := w.left(); len(left) != 2 || left[0] != "anna@ours.example delivered" {
 			t.Errorf("%q", left)
 		}
-		l.replies["<ben@ours.example>"] = "250 2.1.5 stored"
+		l.says("<ben@ours.example>", "250 2.1.5 stored")
 		after(10 * time.Minute)
 		if left := w.left(); len(left) != 0 {
 			t.Errorf("%q", left)

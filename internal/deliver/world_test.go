@@ -395,6 +395,7 @@ func after(d time.Duration) {
 
 // An lmtp is a server that speaks LMTP as simply as can be.
 type lmtp struct {
+	mu      sync.Mutex
 	replies map[string]string // to a message, by recipient
 	got     map[string]int
 	bodies  []string
@@ -406,6 +407,23 @@ func (w *world) lmtp(path string, replies map[string]string) *lmtp {
 	defer w.mu.Unlock()
 	w.unix = map[string]*lmtp{path: l}
 	return l
+}
+
+// says sets the reply to messages for a recipient.
+func (l *lmtp) says(path, reply string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replies[path] = reply
+}
+
+func (l *lmtp) take(path, text string) (reply string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if reply = l.replies[path]; strings.HasPrefix(reply, "250") {
+		l.got[path]++
+		l.bodies = append(l.bodies, text)
+	}
+	return reply
 }
 
 func (l *lmtp) serve(c net.Conn) {
@@ -437,11 +455,7 @@ func (l *lmtp) serve(c net.Conn) {
 				text += line
 			}
 			for _, path := range to {
-				if strings.HasPrefix(l.replies[path], "250") {
-					l.got[path]++
-					l.bodies = append(l.bodies, text)
-				}
-				say(l.replies[path])
+				say(l.take(path, text))
 			}
 			to = nil
 		case "QUIT":
