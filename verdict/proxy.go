@@ -95,10 +95,17 @@ func (e Evidence) elsewhere() bool {
 // decideProxy judges a proxy. It is open for mail only when a message came
 // through; that it serves strangers otherwise is told beside.
 func (j *Judgement) decideProxy() {
+	port25 := false
 	for i, f := range j.Forms {
-		if f.State == Noted && f.Ours && j.Elsewhere == nil {
+		switch {
+		case f.State == Noted && f.Ours && j.Elsewhere == nil:
 			j.Elsewhere = &j.Forms[i]
+		case f.Form.Hole == "open-proxy" && (f.State == Arrived || f.State == Accepted):
+			port25 = true
 		}
+	}
+	if port25 {
+		j.Elsewhere = nil // it leads to port 25 like to any other
 	}
 	if proof := j.proof(); proof != nil {
 		j.Verdict, j.Proof, j.Why = Open, proof, plan.Why(proof.Form.Hole)
@@ -175,6 +182,9 @@ func (j *Judgement) led() bool {
 // closedProxy says why strangers' mail does not leave by this proxy.
 func (j *Judgement) closedProxy() string {
 	if j.Elsewhere != nil {
+		if j.Elsewhere.Form.Hole == "proxy-submission" {
+			return "leads strangers to submission ports, though not to port 25: an open proxy, and a way out for mail with a stolen login"
+		}
 		return "leads strangers to other ports, though not to port 25: an open proxy, but no way out for mail"
 	}
 	count := make(map[Answer]int)

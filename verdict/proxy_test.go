@@ -80,6 +80,7 @@ func TestJudgeProxies(t *testing.T) {
 		{"a login is wanted", socks().all(proxied(Denied, AtProxy, WantsLogin)), Closed, "without a login", "", ""},
 		{"a login is wanted, and some commands do not exist", socks().all(proxied(Denied, AtProxy, WantsLogin)).with("socks4", proxied(NotOffered, AtProxy, Unsupported)), Closed, "without a login", "", ""},
 		{"port 25 alone is shut", web().with("connect-web", led), Closed, "an open proxy, but no way out for mail", "", ""},
+		{"port 25 alone is shut, submission is not", web().with("connect-587", led), Closed, "with a stolen login", "", ""},
 		{"port 25 cannot be reached, another can", web().each(proxied(Denied, AtProxy, Unreachable)).with("connect-web", led), Closed, "an open proxy", "", ""},
 		{"nothing comes back, another port can be reached", web().each(proxied(Silent, AtBanner, Granted)).with("connect-web", led), Closed, "an open proxy", "", ""},
 		{"the collector cannot be reached", socks().all(proxied(Denied, AtProxy, Unreachable)), Inconclusive, "could not", "", ""},
@@ -121,6 +122,24 @@ func TestJudgeProxies(t *testing.T) {
 		}
 		if p := j.Proof; p != nil && (p.Kind != c.kind || !strings.Contains(strings.Join(p.Notes, "; "), c.note) || (c.note == "") != (len(p.Notes) == 0)) {
 			t.Errorf("%s: %s with notes %q, want %s and %q", c.name, p.Kind, p.Notes, c.kind, c.note)
+		}
+	}
+}
+
+// That a proxy leads to other ports is worth telling of one that shuts port 25.
+func TestElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		e    Evidence
+		want bool
+	}{
+		{"port 25 is shut", proxyEvidence(door.Connect).with("connect-web", led), true},
+		{"port 25 is shut to tunnels, not to requests", proxyEvidence(door.Connect).with("connect-web", led).came("post", "n-1", "203.0.113.10", ""), true},
+		{"port 25 is open", proxyEvidence(door.Connect).with("connect-web", led).with("connect-ipv4", carried).came("connect-ipv4", "n-1", "203.0.113.10", ""), false},
+		{"all is shut", proxyEvidence(door.Connect), false},
+	} {
+		if j := Judge(c.e); (j.Elsewhere != nil) != c.want {
+			t.Errorf("%s: %+v, want elsewhere %v", c.name, j.Elsewhere, c.want)
 		}
 	}
 }

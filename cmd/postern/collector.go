@@ -164,7 +164,7 @@ var proxyPorts = []uint16{443, 465, 587}
 // for are taken where they are free.
 func (f *collectorFlags) listenPorts(mail netip.AddrPort, config *collect.Config) error {
 	ports, asked := f.ports, len(f.ports) > 0
-	if !asked && (f.standIns || f.listen == "") {
+	if !asked && (f.standIns || mail.Port() == 25) {
 		ports = proxyPorts
 	}
 	config.Ports = map[uint16]uint16{}
