@@ -154,6 +154,7 @@ func (r *Relay) newDeliverer(s Settings) *deliver.Deliverer {
 		Own: func(a netip.Addr) bool {
 			return isOwn(r.current.Load())(a)
 		},
+		Suspended: r.guard.Witness.Suspended,
 		Limits:    s.Delivery.Limits,
 		Lifetimes: s.Delivery.Lifetimes,
 		Watch:     r.delivered,

@@ -11,6 +11,7 @@ import (
 
 	"postern/internal/queue"
 	"postern/mail"
+	"postern/policy"
 	"postern/smtp"
 )
 
@@ -35,6 +36,7 @@ type trouble struct {
 	note   string
 	via    queue.Via
 	health health
+	again  bool // over a fresh connection it may go
 }
 
 func (t *trouble) why() string {
@@ -117,6 +119,8 @@ func (j *job) renew() {
 			switch {
 			case err != nil:
 				why = fmt.Sprintf("the record of its grant cannot be read: %v", err)
+			case record.Reason == policy.TrustedPeer.String() && j.d.o.Suspended(record.Who) != "":
+				why = fmt.Sprintf("trust in %s was withdrawn: %s", record.Who, j.d.o.Suspended(record.Who))
 			case refusal != nil:
 				why = fmt.Sprintf("its grant (%s %s, %s) was withdrawn: %s", record.Reason, record.Who, record.Origin, refusal.Cause)
 			}
@@ -253,7 +257,7 @@ func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, wh
 				if t = j.talk(ctx, l, from, which); t == nil {
 					return nil
 				}
-				if reused && (t.health == dead || t.reply.Code == 421) {
+				if reused && (t.again || t.reply.Code == 421) {
 					continue // it was closed while nobody used it, or had served enough
 				}
 			}
@@ -344,7 +348,13 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 	}
 	// Over LMTP those who were accepted have no reply before the message is sent.
 	if err != nil && !in.begun && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return !r.Reply.IsZero() }) {
-		return nil, &trouble{note: err.Error(), via: via, health: dead}
+		// It has greeted us: what it does not like is this message. Only silence
+		// speaks of the server.
+		t := &trouble{note: err.Error(), via: via, again: true}
+		if errors.Is(err, smtp.ErrTimeout) {
+			t.health = dead
+		}
+		return nil, t
 	}
 	if final.Code == 421 && !slices.ContainsFunc(results, func(r smtp.RcptResult) bool { return r.Reply.Positive() }) {
 		l.close()
@@ -403,9 +413,24 @@ func (j *job) envelope(from mail.ReversePath, which []queue.Which) mail.Envelope
 	env.Sender.Size, env.Sender.Auth = m.Size, "" // who logged in is nobody else's affair
 	for _, w := range which {
 		d := m.Delivery(w)
-		env.To = append(env.To, mail.Recipient{Path: mail.ForwardTo(d.To), Params: m.To[w.Recipient].Params})
+		env.To = append(env.To, mail.Recipient{Path: mail.ForwardTo(d.To), Params: j.params(w)})
+	}
+	if !from.IsZero() && from.String() != m.From.String() { // see params
+		env.Sender.EnvID, env.Sender.Ret = "", ""
 	}
 	return env
+}
+
+// params are the wishes of who sent a recipient's message. An alias with a
+// reverse-path of its own is a list: what its members' servers have to say is
+// its owner's affair, and nobody's wish keeps it from the owner (RFC 3461
+// section 5.2.7.3).
+func (j *job) params(w queue.Which) mail.RecipientParams {
+	m := &j.lease.Message
+	if !m.Delivery(w).From.IsZero() {
+		return mail.RecipientParams{}
+	}
+	return m.To[w.Recipient].Params
 }
 
 // bodyFor returns the BODY of an envelope. A server without 8BITMIME gets what

@@ -251,7 +251,8 @@ func (d *Deliverer) race(ctx context.Context, way Route, list []netip.Addr, port
 
 // dial connects to one address, unless it just failed for somebody else.
 func (d *Deliverer) dial(ctx context.Context, way Route, to netip.AddrPort) (net.Conn, error) {
-	if err := d.peers.down(to, time.Now()); err != nil {
+	direct := way.Proxy.Host.Name == "" // what a proxy does says nothing of who is behind it
+	if err := d.peers.down(to, time.Now()); direct && err != nil {
 		return nil, err
 	}
 	from := netip.Addr{}
@@ -262,7 +263,7 @@ func (d *Deliverer) dial(ctx context.Context, way Route, to netip.AddrPort) (net
 	defer cancel()
 	var conn net.Conn
 	var err error
-	if way.Proxy.Host.Name != "" {
+	if !direct {
 		conn, err = d.reachThrough(limited, way.Proxy, from, to)
 	} else {
 		conn, err = d.o.Dial(limited, from, "tcp", to.String())
@@ -271,7 +272,9 @@ func (d *Deliverer) dial(ctx context.Context, way Route, to netip.AddrPort) (net
 		if limited.Err() != nil {
 			err = fmt.Errorf("connect to %s: %w", to, context.Cause(limited))
 		}
-		d.peers.failed(to, err, time.Now())
+		if direct {
+			d.peers.failed(to, err, time.Now())
+		}
 	}
 	return conn, err
 }

@@ -3,6 +3,7 @@ package deliver
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"postern/internal/queue"
 	"postern/mail"
+	"postern/policy"
 )
 
 func TestDelivers(t *testing.T) {
@@ -576,6 +578,53 @@ func TestManyDeadExchangersAreNotAllWaitedFor(t *testing.T) {
 		after(6 * time.Minute)
 		if said := w.events(); len(said) != 1 || !strings.Contains(said[0], "waiting 4.4.1") {
 			t.Errorf("after six minutes: %q", said)
+		}
+	})
+}
+
+// A server that hangs up on one message is not dead for the others.
+func TestHangingUpOnOneIsNotTheEndOfAll(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{hangup: "<b@far.example>"}, "198.51.100.1:25")
+		w.send("<anna@ours.example>", "<b@far.example>")
+		after(2 * time.Second)
+		w.send("<anna@ours.example>", "<c@far.example>")
+		after(2 * time.Second)
+		if got := n.messages(); len(got) != 1 || got[0] != "<anna@ours.example> <c@far.example>" {
+			t.Errorf("%v; %v", got, w.events())
+		}
+	})
+}
+
+func TestTrustThatWasWithdrawnSendsNoMore(t *testing.T) {
+	bubble(t, func(o *Options) {
+		o.Suspended = func(client string) string {
+			if client == "scanner" {
+				return "it greeted with three names"
+			}
+			return ""
+		}
+	}, func(w *world) {
+		n := w.host("far.example", &node{}, "198.51.100.1:25")
+		source := w.rules.Source()
+		source.Listeners = append(slices.Clone(source.Listeners), policy.Listener{Name: "trusted", Role: policy.Trusted})
+		source.Trusted = []policy.TrustedClient{{
+			Name: "scanner", Networks: []policy.Network{{Prefix: netip.MustParsePrefix("192.0.2.40/32")}}, MaySendAs: []policy.Senders{must(policy.ParseSenders("*"))},
+		}}
+		w.mu.Lock()
+		w.rules = compiled(t, source)
+		w.mu.Unlock()
+		w.sendWith(func(l *queue.Letter) {
+			g, refusal := w.rules.Decide(policy.Client{Listener: "trusted", Addr: netip.MustParseAddr("192.0.2.40")}, l.From, must(mail.ParseForwardPath("<b@far.example>")))
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			l.To[0].Grant = g
+		}, "<anna@ours.example>", "<b@far.example>")
+		after(time.Second)
+		if got, left := n.messages(), w.left(); len(got) != 0 || !slices.Equal(left, []string{"b@far.example withheld"}) {
+			t.Errorf("%v, %v, %v", got, left, w.events())
 		}
 	})
 }

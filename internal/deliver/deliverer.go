@@ -36,7 +36,8 @@ type Options struct {
 	Policy    func() *policy.Policy // the one in force
 	Routes    func() *Routes        // those in force
 	Resolver  Resolver
-	Own       func(netip.Addr) bool // addresses of this machine; nil: none is known
+	Own       func(netip.Addr) bool      // addresses of this machine; nil: none is known
+	Suspended func(client string) string // why a trusted client is trusted no more, or ""; nil: all are
 	Limits    Limits
 	Lifetimes Lifetimes
 	Timeouts  smtp.Timeouts
@@ -82,6 +83,9 @@ func New(o Options) *Deliverer {
 	}
 	if o.Watch == nil {
 		o.Watch = func(Event) {}
+	}
+	if o.Suspended == nil {
+		o.Suspended = func(string) string { return "" }
 	}
 	if o.Report == nil {
 		o.Report = func(error) {}

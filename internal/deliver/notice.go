@@ -56,7 +56,7 @@ func (j *job) notify(ctx context.Context) error {
 func (j *job) concerns(kind bounce.Kind, o queue.Outcome) bool {
 	m := &j.lease.Message
 	to, d := &m.To[o.Recipient], m.Delivery(o.Which)
-	if !bounce.Wants(to.Params.Notify, kind) {
+	if !bounce.Wants(j.params(o.Which).Notify, kind) {
 		return false
 	}
 	switch kind {
@@ -152,7 +152,7 @@ func (j *job) notice(kind bounce.Kind, about []int, to mail.ReversePath) bounce.
 	}
 	for _, i := range about {
 		o := j.outcomes[i]
-		params := m.To[o.Recipient].Params
+		params := j.params(o.Which)
 		r := bounce.Recipient{
 			To:    mail.Recipient{Path: mail.ForwardTo(m.Delivery(o.Which).To), Params: params},
 			Reply: o.Reply, Note: o.Note, RemoteMTA: o.Via.Host, LastAttempt: o.At,

@@ -52,6 +52,7 @@ type node struct {
 	refuse  bool          // the connection
 	silent  bool          // never answers a SYN
 	slow    time.Duration // before each reply to DATA
+	hangup  string        // at this recipient
 	banner  mail.Reply
 	mail    mail.Reply
 	rcpt    func(to string) mail.Reply
@@ -296,6 +297,9 @@ func (v *visit) Mail(_ context.Context, from mail.ReversePath, _ mail.SenderPara
 }
 
 func (v *visit) Rcpt(_ context.Context, to mail.ForwardPath, _ mail.RecipientParams) mail.Reply {
+	if v.n.hangup == to.String() {
+		return smtp.Hangup
+	}
 	r := mail.NewReply(250, "2.1.5", "yes")
 	if v.n.rcpt != nil {
 		if said := v.n.rcpt(to.String()); !said.IsZero() {
