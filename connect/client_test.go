@@ -221,7 +221,7 @@ func TestPost(t *testing.T) {
 		if res.Status != c.status || string(res.Text) != c.text || !errors.Is(err, c.want) {
 			t.Errorf("%s: %+v, %v", c.name, res, err)
 		}
-		want := c.method + " http://mx.far.example:25/ HTTP/1.1\r\nHost: mx.far.example:25\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n\r\n" + body
+		want := c.method + " http://mx.far.example:25/ HTTP/1.1\r\nHost: mx.far.example:25\r\nContent-Type: text/plain\r\nContent-Length: 22\r\nConnection: close\r\n\r\n" + body
 		if got := <-heard; got != want {
 			t.Errorf("%s: sent %q, want %q", c.name, got, want)
 		}

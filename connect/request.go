@@ -152,8 +152,10 @@ func (r Request) connectHead() head {
 	return r.head("CONNECT "+r.To.String(), r.To.String(), "")
 }
 
+// postHead asks the proxy to close: Squid and Apache keep the connection for the next request, and
+// whoever waits for its end waits for theirs.
 func (r Request) postHead(method string, size int) head {
-	return r.head(method+" http://"+r.To.String()+"/", r.To.String(), "Content-Type: text/plain\r\nContent-Length: "+strconv.Itoa(size)+"\r\n")
+	return r.head(method+" http://"+r.To.String()+"/", r.To.String(), "Content-Type: text/plain\r\nContent-Length: "+strconv.Itoa(size)+"\r\nConnection: close\r\n")
 }
 
 func (r Request) head(line, host, more string) head {

@@ -1,0 +1,103 @@
+package peers
+
+import (
+	"postern/door"
+	"postern/verdict"
+)
+
+// danteConf makes a danted.conf with those rules; the rest is what its manual begins with.
+func danteConf(rules string) map[string]string {
+	return map[string]string{"etc/danted.conf": `
+logoutput: stderr
+internal: ` + Target4 + ` port = 1080
+external: ` + Target4 + `
+clientmethod: none
+socksmethod: none
+user.privileged: root
+user.unprivileged: nobody
+` + rules}
+}
+
+const (
+	danteStart = "/usr/sbin/danted -f /etc/danted.conf &"
+
+	danteClients = "client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
+	danteAll     = "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
+)
+
+func danteBlock(port string) string {
+	return "socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 port = " + port + " }\n"
+}
+
+// sshStart makes the machine log in to itself, so that its clients leave by the far end of ssh,
+// which is here the machine itself.
+func sshStart(server string) string {
+	return `
+mkdir -p /run/sshd /root/.ssh
+chmod 700 /root/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/own
+ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
+/usr/sbin/sshd -f /dev/null -o HostKey=/etc/ssh/own -o ListenAddress=127.0.0.1 ` + server + `
+ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -N -D 0.0.0.0:1080 root@127.0.0.1 &
+`
+}
+
+var socksPassages = []Passage{
+	{
+		Case: Case{
+			Server: "microsocks", Config: "open", What: "no login: its default", Want: "open", Hole: "socks5-ipv4 socks5-name",
+			setup: proxy("1080", "/usr/bin/microsocks -i 0.0.0.0 -p 1080 &", nil),
+		},
+		Door: door.SOCKS, Port: "1080", Kind: verdict.KindSOCKS, Egress: Target4, Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "microsocks", Config: "login", What: "-u anna -P", Want: "closed",
+			setup: proxy("1080", "/usr/bin/microsocks -i 0.0.0.0 -p 1080 -u anna -P "+Password+" &", nil),
+		},
+		Door: door.SOCKS, Port: "1080", Why: "login", Ask: socks25, Owner: Ask{How: "socks5", User: "anna", Port: "25"},
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "open", What: "socksmethod: none, socks pass from 0.0.0.0/0", Want: "open", Hole: "socks5-ipv4 socks5-name socks4",
+			setup: proxy("1080", danteStart, danteConf(danteClients+danteAll)),
+		},
+		Door: door.SOCKS, Port: "1080", Kind: verdict.KindSOCKS, Egress: Target4, Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "from", What: "socks pass from 203.0.113.0/24", Want: "closed",
+			setup: proxy("1080", danteStart, danteConf(danteClients+"socks pass { from: 203.0.113.0/24 to: 0.0.0.0/0 }\n")),
+		},
+		Door: door.SOCKS, Port: "1080", Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "no-port-25", What: "socks block to port 25, then socks pass: submission is left", Want: "closed",
+			setup: proxy("1080", danteStart, danteConf(danteClients+danteBlock("25")+danteAll)),
+		},
+		Door: door.SOCKS, Port: "1080", Elsewhere: true, Why: "submission ports", Ask: socks25, Owner: Ask{How: "socks5", Port: "587"},
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "no-mail", What: "socks block to ports 25, 465 and 587, then socks pass", Want: "closed",
+			setup: proxy("1080", danteStart, danteConf(danteClients+danteBlock("25")+danteBlock("465")+danteBlock("587")+danteAll)),
+		},
+		Door: door.SOCKS, Port: "1080", Elsewhere: true, Why: "other ports", Ask: socks25, Owner: socks443,
+	},
+	{
+		Case: Case{
+			Server: "openssh", Config: "open", What: "ssh -D 0.0.0.0:1080", Want: "open", Hole: "socks5-ipv4 socks5-name socks4",
+			setup: proxy("1080", sshStart(""), nil),
+		},
+		Door: door.SOCKS, Port: "1080", Kind: verdict.KindSOCKS, Egress: Target4, Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "openssh", Config: "permit-open", What: "ssh -D 0.0.0.0:1080, at a server with PermitOpen *:443", Want: "closed",
+			setup: proxy("1080", sshStart("-o PermitOpen='*:443'"), nil),
+		},
+		Door: door.SOCKS, Port: "1080", Elsewhere: true, Why: "other ports", Ask: socks25, Owner: socks443,
+	},
+}
