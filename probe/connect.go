@@ -94,9 +94,11 @@ func said(r connect.Result) string {
 // maxShown bounds what is kept of a proxy's fields.
 const maxShown = 1 << 10
 
-// shown returns the fields by which proxies say what they are.
+// shown returns what proxies say of themselves: the line of the answer, and
+// the fields that are for it.
 func shown(r connect.Result) string {
 	var b strings.Builder
+	b.WriteString(said(r) + "\n")
 	for _, name := range []string{"Server", "Via", "Proxy-Agent", "Proxy-Authenticate", "X-Squid-Error", "X-Cache"} {
 		for _, value := range r.Header.Values(name) {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
