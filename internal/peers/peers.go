@@ -1,7 +1,8 @@
-// Package peers runs mail servers of other people's making, as Debian ships them, each in a small
-// world of its own: a target with its own root, processes, names and network, and a tester on the
-// other side of a wire. Nothing is installed on the machine, nothing that happens in such a world
-// reaches another network, and all of it ends with the test, also when the test is killed.
+// Package peers runs mail servers, proxies and forwarders of other people's making, as Debian ships
+// them, each in a small world of its own: a target with its own root, processes, names and network,
+// and a tester on the other side of a wire. Nothing is installed on the machine, nothing that
+// happens in such a world reaches another network, and all of it ends with the test, also when the
+// test is killed.
 package peers
 
 import (

@@ -16,6 +16,7 @@ type Passage struct {
 	Port      string       // at which it listens
 	Kind      verdict.Kind // of an open one, by which way mail leaves
 	Egress    string       // of an open one, the address from which its mail comes
+	Lost      bool         // of an open one, the server behind it does not see its clients' addresses
 	Elsewhere bool         // of a closed one, it leads strangers to ports that are none of mail
 	Why       string       // words of the reason that the auditor must give
 	Software  string       // what the auditor must take it for; "": it does not say
@@ -42,6 +43,9 @@ var (
 
 // Passages is every proxy and forwarder that there is.
 var Passages = slices.Concat(socksPassages, connectPassages, forwardPassages)
+
+// hashed is Password as files of passwords hold it.
+const hashed = "$1$postern$HHD2YLp2L635FWltjkcXF/"
 
 // daemons are the users that the packages of the proxies would make when they are installed.
 const daemons = `proxy:x:13:13:proxy:/bin:/bin/false

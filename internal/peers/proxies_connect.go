@@ -17,6 +17,16 @@ squid -N -d 1 -f /etc/squid/squid.conf &
 `
 }
 
+// squidLogin lets in whoever logs in; squidUsers says who looks at the passwords.
+const squidLogin = `-e 's/^http_access allow localhost$/http_access allow users/' `
+
+func squidUsers(program string) map[string]string {
+	return map[string]string{
+		"etc/squid/conf.d/users.conf": "auth_param basic program /usr/lib/squid/" + program + "\nacl users proxy_auth REQUIRED\n",
+		"etc/squid/users":             "anna:" + hashed + "\n",
+	}
+}
+
 func tinyproxyStart(edit string) string {
 	return `
 sed -i -e '/^LogFile/d' ` + edit + ` /etc/tinyproxy/tinyproxy.conf
@@ -83,6 +93,20 @@ var connectPassages = []Passage{
 	},
 	{
 		Case: Case{
+			Server: "squid", Config: "any-login", What: "auth_param basic program basic_fake_auth, http_access allow everybody who logs in, without rules for ports", Want: "open", Hole: "connect-login",
+			Flags: []string{"--try-logins"}, setup: proxy("3128", squidStart(squidLogin+`-e '/^http_access deny/d'`), squidUsers("basic_fake_auth")),
+		},
+		Door: door.Connect, Port: "3128", Kind: verdict.KindConnect, Egress: Target4, Software: "squid", Ask: Ask{How: "connect", User: "nobody-at-all", Port: "25"},
+	},
+	{
+		Case: Case{
+			Server: "squid", Config: "login", What: "the same with basic_ncsa_auth and a file of users", Want: "closed",
+			Flags: []string{"--try-logins"}, setup: proxy("3128", squidStart(squidLogin+`-e '/^http_access deny/d'`), squidUsers("basic_ncsa_auth /etc/squid/users")),
+		},
+		Door: door.Connect, Port: "3128", Why: "login", Software: "squid", Ask: tunnel25, Owner: Ask{How: "connect", User: "anna", Port: "25"},
+	},
+	{
+		Case: Case{
 			Server: "tinyproxy", Config: "open", What: "no Allow, no ConnectPort", Want: "open", Hole: "connect-ipv4 connect-name",
 			setup: proxy("8888", tinyproxyStart("-e '/^Allow/d'"), nil),
 		},
@@ -94,6 +118,13 @@ var connectPassages = []Passage{
 			setup: proxy("8888", tinyproxyStart(`-e '/^Allow/d' -e '$aConnectPort 443'`), nil),
 		},
 		Door: door.Connect, Port: "8888", Kind: verdict.KindConnect, Egress: Target4, Software: "tinyproxy", Ask: post25,
+	},
+	{
+		Case: Case{
+			Server: "tinyproxy", Config: "login", What: "no Allow, no ConnectPort, BasicAuth", Want: "closed",
+			setup: proxy("8888", tinyproxyStart("-e '/^Allow/d' -e '$aBasicAuth anna "+Password+"'"), nil),
+		},
+		Door: door.Connect, Port: "8888", Why: "login", Software: "tinyproxy", Ask: tunnel25, Owner: Ask{How: "connect", User: "anna", Port: "25"},
 	},
 	{
 		Case: Case{

@@ -114,6 +114,16 @@ var forwardPassages = slices.Concat(
 	}},
 	forwarded("nginx", "stream, listen 25", "nginx -c /etc/nginx/own.conf &", nginxConf),
 	forwarded("socat", "TCP-LISTEN:25,fork", "socat TCP-LISTEN:25,bind="+Target4+",fork,reuseaddr TCP:"+Smarthost4+":25 &", nil),
+	[]Passage{{
+		Case: Case{
+			Server: "socat", Config: "own-server", What: "TCP-LISTEN:25,fork, to this machine's own server, which trusts 127.0.0.1", Want: "open", Hole: "plain", Knock: plain,
+			Flags: []string{"--quick"},
+			setup: proxy("25", strings.TrimSpace(postfixStart)+"\nsocat TCP-LISTEN:25,bind="+Target4+",fork,reuseaddr TCP:127.0.0.1:25 &", map[string]string{
+				"etc/postfix/main.cf": override(postfixMain, "inet_interfaces = loopback-only\ninet_protocols = ipv4\nsmtp_bind_address = "+Target4), "etc/postfix/master.cf": postfixMaster,
+			}),
+		},
+		Door: door.Forward, Port: "25", Kind: verdict.KindSMTP, Egress: Target4, Lost: true,
+	}},
 	forwarded("rinetd", "a line for port 25", "rinetd -f -c /etc/rinetd.conf &", rinetdConf),
 	forwarded("nftables", "dnat to, with masquerade", "nft -f /etc/nftables.conf", nftRules("ct status dnat snat to "+Target4)),
 	[]Passage{{

@@ -1,6 +1,8 @@
 package peers
 
 import (
+	"strings"
+
 	"postern/door"
 	"postern/verdict"
 )
@@ -24,6 +26,14 @@ const (
 	danteClients = "client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
 	danteAll     = "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
 )
+
+// danteLogin asks for the password of a user of the machine.
+func danteLogin() map[string]string {
+	files := danteConf(danteClients + danteAll)
+	files["etc/danted.conf"] = strings.Replace(files["etc/danted.conf"], "socksmethod: none", "socksmethod: username", 1)
+	files["etc/shadow"] = "root:*:19000:0:99999:7:::\nanna:" + hashed + ":19000:0:99999:7:::\n"
+	return files
+}
 
 func danteBlock(port string) string {
 	return "socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 port = " + port + " }\n"
@@ -71,6 +81,20 @@ var socksPassages = []Passage{
 			setup: proxy("1080", danteStart, danteConf(danteClients+"socks pass { from: 203.0.113.0/24 to: 0.0.0.0/0 }\n")),
 		},
 		Door: door.SOCKS, Port: "1080", Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "client-from", What: "client pass from 203.0.113.0/24: it hangs up on others, and nothing shows what it is", Want: "not_tested",
+			setup: proxy("1080", danteStart, danteConf("client pass { from: 203.0.113.0/24 to: 0.0.0.0/0 }\n"+danteAll)),
+		},
+		Door: door.SOCKS, Port: "1080", Why: "neither SOCKS nor HTTP", Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "login", What: "socksmethod: username", Want: "closed",
+			setup: proxy("1080", danteStart, danteLogin()),
+		},
+		Door: door.SOCKS, Port: "1080", Why: "login", Ask: socks25, Owner: Ask{How: "socks5", User: "anna", Port: "25"},
 	},
 	{
 		Case: Case{

@@ -230,8 +230,11 @@ type judged struct {
 	Verdict string
 	Kind    verdict.Kind
 	Why     string
-	Proof   *struct{ Form, Egress string }
-	Doors   []judgedDoor
+	Proof   *struct {
+		Form, Egress string
+		Lost         bool `json:"lost_client_address"`
+	}
+	Doors []judgedDoor
 }
 
 type judgedDoor struct {
@@ -280,7 +283,7 @@ func (p Passage) check(t *testing.T, target *Target, binary string) {
 	if !strings.Contains(got.Why, p.Why) {
 		wrong("reason", got.Why, p.Why)
 	}
-	if want := map[string]int{"closed": 0, "open": 1, "accepts": 2}[p.Want]; exit != want {
+	if want := map[string]int{"closed": 0, "open": 1, "accepts": 2, "not_tested": 3}[p.Want]; exit != want {
 		wrong("exit code", exit, want)
 	}
 	at := slices.IndexFunc(got.Doors, func(d judgedDoor) bool { return strconv.Itoa(d.Port) == p.Port })
@@ -305,6 +308,9 @@ func (p Passage) check(t *testing.T, target *Target, binary string) {
 	}
 	if got.Proof == nil || got.Proof.Egress != p.Egress {
 		wrong("egress", got.Proof, p.Egress)
+	}
+	if got.Proof != nil && got.Proof.Lost != p.Lost {
+		wrong("lost client address", got.Proof.Lost, p.Lost)
 	}
 	proves := func(form string) bool {
 		return slices.ContainsFunc(d.Forms, func(f struct{ Form, State string }) bool { return f.Form == form && f.State == "arrived" })
