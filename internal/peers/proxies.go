@@ -21,6 +21,8 @@ type Passage struct {
 	Why       string       // words of the reason that the auditor must give
 	Software  string       // what the auditor must take it for; "": it does not say
 
+	Both bool // the collector has an IPv6 address too
+
 	Ask   Ask // how a stranger asks it, by hand
 	Owner Ask // of a closed one, what it does all the same: without it, it may just be broken
 }
@@ -30,6 +32,7 @@ type Ask struct {
 	How  string // socks5, connect, post; empty at a forwarded port, where nobody asks
 	User string // whom it names, with Password
 	Port string
+	Six  bool // to the tester's IPv6 address
 }
 
 // How a stranger asks, and what a closed proxy still does.

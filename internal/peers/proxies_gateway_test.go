@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ func TestGatewaysAndCurl(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, exit, text := judge(t, target, binary, "--quick", "--try-logins", "--inside")
+		got, exit, text := judge(t, target, binary, slices.Concat(ownZone, []string{"--quick", "--try-logins", "--inside"})...)
 		if got.Verdict != "closed" || exit != 0 {
 			t.Errorf("%s: %s, exit code %d", got.Verdict, got.Why, exit)
 		}

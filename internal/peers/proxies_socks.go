@@ -35,12 +35,19 @@ func danteLogin() map[string]string {
 	return files
 }
 
+// danteBoth leaves by the addresses of both families.
+func danteBoth(rules string) map[string]string {
+	files := danteConf(rules)
+	files["etc/danted.conf"] = strings.Replace(files["etc/danted.conf"], "external: "+Target4, "external: "+Target4+"\nexternal: "+Target6, 1)
+	return files
+}
+
 func danteBlock(port string) string {
 	return "socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 port = " + port + " }\n"
 }
 
 // sshStart makes the machine log in to itself, so that its clients leave by the far end of ssh,
-// which is here the machine itself.
+// which is here the machine itself. sshd goes into the background before it listens.
 func sshStart(server string) string {
 	return `
 mkdir -p /run/sshd /root/.ssh
@@ -49,7 +56,7 @@ ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/own
 ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
 cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
 /usr/sbin/sshd -f /dev/null -o HostKey=/etc/ssh/own -o ListenAddress=127.0.0.1 ` + server + `
-ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -N -D 0.0.0.0:1080 root@127.0.0.1 &
+ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectionAttempts=20 -N -D 0.0.0.0:1080 root@127.0.0.1 &
 `
 }
 
@@ -109,6 +116,13 @@ var socksPassages = []Passage{
 			setup: proxy("1080", danteStart, danteConf(danteClients+danteBlock("25")+danteBlock("465")+danteBlock("587")+danteAll)),
 		},
 		Door: door.SOCKS, Port: "1080", Elsewhere: true, Why: "other ports", Ask: socks25, Owner: socks443,
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "four-only", What: "socks block of mail to 0.0.0.0/0, then socks pass to 0/0: IPv6 is left", Want: "open", Hole: "socks5-ipv6",
+			setup: proxy("1080", danteStart, danteBoth(danteClients+danteBlock("25")+danteBlock("465")+danteBlock("587")+"socks pass { from: 0/0 to: 0/0 }\n")),
+		},
+		Door: door.SOCKS, Port: "1080", Both: true, Kind: verdict.KindSOCKS, Egress: Target6, Ask: Ask{How: "socks5", Port: "25", Six: true},
 	},
 	{
 		Case: Case{

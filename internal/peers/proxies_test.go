@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"postern/door"
 	"postern/verdict"
@@ -89,7 +92,7 @@ func greets(t *testing.T, target *Target, ports ...string) <-chan string {
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	for _, port := range ports {
-		l, err := target.Listen(t.Context(), net.JoinHostPort(Tester4, port))
+		l, err := target.Listen(t.Context(), ":"+port)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,6 +111,14 @@ func greets(t *testing.T, target *Target, ports ...string) <-chan string {
 		t.Cleanup(func() { _ = l.Close() })
 	}
 	return arrived
+}
+
+func (a Ask) to() netip.AddrPort {
+	host := Tester4
+	if a.Six {
+		host = Tester6
+	}
+	return netip.MustParseAddrPort(net.JoinHostPort(host, a.Port))
 }
 
 // deliver asks to be led to the tester, and gives a message to whoever greets there.
@@ -132,7 +143,7 @@ func (a Ask) deliver(t *testing.T, target *Target, port string) error {
 		err = a.connect(c, in)
 	case "post":
 		// The mail server skips the lines of HTTP, and takes the body for commands.
-		_, err = fmt.Fprintf(c, "POST http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", net.JoinHostPort(Tester4, a.Port), len(mail), mail)
+		_, err = fmt.Fprintf(c, "POST http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", a.to(), len(mail), mail)
 		if err == nil {
 			_, _ = io.Copy(io.Discard, in)
 		}
@@ -181,17 +192,21 @@ func (a Ask) socks(c net.Conn, in *bufio.Reader) error {
 			return fmt.Errorf("login: %#x: %w", answer[1], errors.Join(err, errors.New("refused")))
 		}
 	}
-	port, err := strconv.Atoi(a.Port)
-	if err != nil {
-		return err
+	kind, to := byte(1), a.to()
+	if a.Six {
+		kind = 4
 	}
-	four := netip.MustParseAddr(Tester4).As4()
-	request := slices.Concat([]byte{5, 1, 0, 1}, four[:], []byte{byte(port >> 8), byte(port)})
+	request := slices.Concat([]byte{5, 1, 0, kind}, to.Addr().AsSlice(), binary.BigEndian.AppendUint16(nil, to.Port()))
 	if _, err := c.Write(request); err != nil {
 		return err
 	}
 	if _, err := io.ReadFull(in, answer); err != nil {
 		return err
+	}
+	if answer[3] == 4 { // bound to an address that is longer
+		if _, err := io.CopyN(io.Discard, in, 12); err != nil {
+			return err
+		}
 	}
 	if answer[1] != 0 {
 		return fmt.Errorf("reply %#x", answer[1])
@@ -204,7 +219,7 @@ func (a Ask) connect(c net.Conn, in *bufio.Reader) error {
 	if a.User != "" {
 		login = "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(a.User+":"+Password)) + "\r\n"
 	}
-	if _, err := fmt.Fprintf(c, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n%[2]s\r\n", net.JoinHostPort(Tester4, a.Port), login); err != nil {
+	if _, err := fmt.Fprintf(c, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n%[2]s\r\n", a.to(), login); err != nil {
 		return err
 	}
 	status, err := in.ReadString('\n')
@@ -246,13 +261,37 @@ type judgedDoor struct {
 	Forms    []struct{ Form, State string }
 }
 
+// ownZone are the flags of a collector with IPv4 alone, that names itself.
+var ownZone = []string{"--collector-listen", Tester4 + ":25", "--zone", Collector, "--zone-listen", Tester4 + ":53"}
+
+// bothFamilies names the collector by both of its addresses, as the zone of a real domain does.
+func bothFamilies(t *testing.T, target *Target) {
+	t.Helper()
+	pc, err := target.ListenPacket(t.Context(), net.JoinHostPort(Tester4, "53"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone := records(Collector+". 60 IN MX 10 mx."+Collector+".", "mx."+Collector+". 60 IN A "+Tester4, "mx."+Collector+". 60 IN AAAA "+Tester6)
+	server := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		m.Authoritative = true
+		for _, rr := range zone[strings.ToLower(q.Question[0].Name)] {
+			if rr.Header().Rrtype == q.Question[0].Qtype {
+				m.Answer = append(m.Answer, rr)
+			}
+		}
+		_ = w.WriteMsg(m)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.ActivateAndServe() }()
+	t.Cleanup(func() { _ = pc.Close(); <-done })
+}
+
 // judge runs the check as a stranger at the tester's side.
-func judge(t *testing.T, target *Target, binary string, flags ...string) (judged, int, string) {
+func judge(t *testing.T, target *Target, program string, flags ...string) (judged, int, string) {
 	t.Helper()
 	args := append([]string{
-		binary, "check", target.Case.Address(), "--i-own", "--domain", Domain,
-		"--collector", Collector, "--collector-listen", Tester4 + ":25",
-		"--zone", Collector, "--zone-listen", Tester4 + ":53", "--resolver", Tester4 + ":53",
+		program, "check", target.Case.Address(), "--i-own", "--domain", Domain, "--collector", Collector, "--resolver", Tester4 + ":53",
 		"--wait", "10s", "--pace", "50ms", "--timeout", "10s", "--json", "--one",
 	}, flags...)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -271,8 +310,13 @@ func judge(t *testing.T, target *Target, binary string, flags ...string) (judged
 }
 
 // check compares what the auditor says with what the passage is.
-func (p Passage) check(t *testing.T, target *Target, binary string) {
-	got, exit, text := judge(t, target, binary, p.Flags...)
+func (p Passage) check(t *testing.T, target *Target, program string) {
+	flags := ownZone
+	if p.Both {
+		bothFamilies(t, target)
+		flags = nil
+	}
+	got, exit, text := judge(t, target, program, slices.Concat(flags, p.Flags)...)
 	wrong := func(what string, got, want any) {
 		t.Helper()
 		t.Errorf("%s (%s): %s is %v, want %v\n%s", p.Name(), p.What, what, got, want, text)
