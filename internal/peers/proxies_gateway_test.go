@@ -51,6 +51,7 @@ func TestGatewaysAndCurl(t *testing.T) {
 	Require(t)
 	target := Start(t, Case{Server: "postern", Config: "gateways", setup: relay(gateways, "1080", "3128", "8443", "8080")})
 	t.Run("curl", func(t *testing.T) {
+		t.Cleanup(released) // the check takes the same ports
 		zone(t, target)
 		visits := visited(t, target, "8081", "8082")
 		const named = "http://place.relaytest.example:8081/"

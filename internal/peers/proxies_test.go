@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ func TestProxies(t *testing.T) {
 
 // byHand shows what the passage is.
 func (p Passage) byHand(t *testing.T, target *Target) {
+	t.Cleanup(released) // the check takes the same ports
 	zone(t, target)
 	arrived := greets(t, target, "25", "443", "587")
 	if p.Door == door.Forward {
@@ -72,6 +74,13 @@ func (p Passage) byHand(t *testing.T, target *Target) {
 		t.Errorf("a stranger's message arrived: %s", got)
 	default:
 	}
+}
+
+// released returns when nobody holds a socket any more that was closed before: a child of another
+// test has a copy of each from its fork until its exec, and the fork holds this lock as long.
+func released() {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 }
 
 // knockThrough speaks to the mail server behind a forwarded port.
