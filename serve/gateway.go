@@ -70,11 +70,11 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 				r.complain(fmt.Errorf("gateway %q: %w", w.Name, err))
 				continue
 			}
+			s.listeners = append(s.listeners, listener)
 			if w.TLS {
 				listener = tls.NewListener(listener, g.tls.config(false))
 			}
 			s.group.Go(func() {
-				defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // no more are taken
 				if err := run(r.root, listener); ctx.Err() == nil {
 					r.complain(err)
 				}

@@ -212,6 +212,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	r.mu.Lock()
 	last := r.serving
 	r.mu.Unlock()
+	last.deafen()
 	last.stop()
 	r.draining.Wait()
 	g.Wait()
@@ -261,6 +262,7 @@ func (r *Relay) replace(ctx context.Context, s Settings) error {
 	if old == nil { // not yet running
 		return closing.closeExcept(fresh)
 	}
+	old.deafen()
 	r.serve(g)
 	r.draining.Go(old.stop) // sessions in progress end in their own time
 	return errors.Join(closing.closeExcept(fresh), r.recheck(ctx))

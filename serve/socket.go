@@ -197,8 +197,18 @@ func copied(l *net.TCPListener) (net.Listener, error) {
 
 // serving is one generation at work.
 type serving struct {
-	cancel context.CancelFunc
-	group  sync.WaitGroup
+	cancel    context.CancelFunc
+	listeners []net.Listener
+	group     sync.WaitGroup
+}
+
+// deafen lets no more clients in: who connects from now on waits for whoever
+// listens next, and is not told to come again.
+func (s *serving) deafen() {
+	s.cancel()
+	for _, l := range s.listeners {
+		_ = l.Close() // a copy; the socket stays
+	}
 }
 
 // stop lets sessions come to their end and waits for them.
@@ -237,6 +247,7 @@ func (r *Relay) serve(g *generation) {
 				r.complain(fmt.Errorf("listener %q: %w", l.Name, err))
 				continue
 			}
+			s.listeners = append(s.listeners, listener)
 			if len(l.Proxy) > 0 {
 				listener = guard.Proxied(listener, l.Proxy, isOwn(g))
 			}
