@@ -41,6 +41,7 @@ domain "` + Collector + `" {
 
 user "anna" { may_send_as = ["*@` + Collector + `"] }
 route "default" { via = "mx" }
+traffic { breakout = "off" }
 limits {
   new_connections = "100000/m"
   per_user = "100000/d"
