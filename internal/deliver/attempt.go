@@ -379,10 +379,10 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 			left = append(left, which[i])
 		case !r.Reply.Positive() && !r.Reply.IsZero():
 			j.say(which[i], r.Reply, "", via)
-		case err == nil && !l.way.LMTP:
-			j.say(which[i], final, "", via)
 		case r.Reply.Positive() && l.way.LMTP:
 			j.say(which[i], r.Reply, "", via)
+		case err == nil:
+			j.say(which[i], final, "", via)
 		default: // it may have the message or not: RFC 1047
 			j.say(which[i], mail.Reply{}, err.Error(), via)
 		}

@@ -180,7 +180,7 @@ func (s *scheduler) start(d *destination, now time.Time) {
 		return
 	}
 	if d.blocked(now) {
-		s.putOff(d, now)
+		s.putOff(d)
 		return
 	}
 	way := s.d.o.Routes().For(d.name)
@@ -306,7 +306,7 @@ func (s *scheduler) settled(d *destination, sums Sums) {
 
 // putOff lets all that waits for a destination that does not answer wait in
 // the queue, without asking it.
-func (s *scheduler) putOff(d *destination, _ time.Time) {
+func (s *scheduler) putOff(d *destination) {
 	list, until, why := d.takeAll(), d.until, d.why
 	s.hungry = true
 	s.running.Go(func() {
