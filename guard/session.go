@@ -165,7 +165,7 @@ func (v *session) lost() string {
 		return ""
 	}
 	for _, a := range v.to {
-		if _, refusal, err := now.Renew(a.Grant.Record()); refusal != nil || err != nil {
+		if now.Lost(a.Grant.Record()) != "" {
 			return "its grant for " + a.Grant.To().String() + " was withdrawn while it came in"
 		}
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"postern/internal/problem"
@@ -115,6 +116,19 @@ func (g Grant) Record() Record {
 		r.Addr = g.client.Addr.String()
 	}
 	return r
+}
+
+// Lost says why a grant that was given once is no longer given, or "". It is
+// for the operator, who finds the message held.
+func (p *Policy) Lost(r Record) string {
+	_, refusal, err := p.Renew(r)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("the record of its grant for %s cannot be read: %v", r.To, err)
+	case refusal != nil:
+		return fmt.Sprintf("its grant for %s (%s %s, %s) was withdrawn: %s", r.To, r.Reason, r.Who, r.Origin, refusal.Cause)
+	}
+	return ""
 }
 
 // Notice decides whether who sent a message may be told what became of it: it

@@ -166,12 +166,8 @@ func lost(p *policy.Policy, m *queue.Message) string {
 		if !slices.ContainsFunc(to.Goes, func(d queue.Delivery) bool { return !d.State.Settled() }) {
 			continue // it has left, or never will
 		}
-		_, refusal, err := p.Renew(to.Grant)
-		switch {
-		case err != nil:
-			return fmt.Sprintf("the record of its grant for %s cannot be read: %v", to.Grant.To, err)
-		case refusal != nil:
-			return fmt.Sprintf("its grant for %s (%s %s, %s) was withdrawn: %s", to.Grant.To, to.Grant.Reason, to.Grant.Who, to.Grant.Origin, refusal.Cause)
+		if why := p.Lost(to.Grant); why != "" {
+			return why
 		}
 	}
 	return ""

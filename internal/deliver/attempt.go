@@ -115,14 +115,9 @@ func (j *job) renew() {
 		why, known := lost[w.Recipient]
 		if !known {
 			record := m.To[w.Recipient].Grant
-			_, refusal, err := p.Renew(record)
-			switch {
-			case err != nil:
-				why = fmt.Sprintf("the record of its grant cannot be read: %v", err)
-			case record.Reason == policy.TrustedPeer.String() && j.d.o.Suspended(record.Who) != "":
-				why = fmt.Sprintf("trust in %s was withdrawn: %s", record.Who, j.d.o.Suspended(record.Who))
-			case refusal != nil:
-				why = fmt.Sprintf("its grant (%s %s, %s) was withdrawn: %s", record.Reason, record.Who, record.Origin, refusal.Cause)
+			why = p.Lost(record)
+			if doubt := j.d.o.Suspended(record.Who); why == "" && doubt != "" && record.Reason == policy.TrustedPeer.String() {
+				why = fmt.Sprintf("trust in %s was withdrawn: %s", record.Who, doubt)
 			}
 			lost[w.Recipient] = why
 		}
