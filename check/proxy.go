@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"postern/door"
-	"postern/forward"
+	"postern/internal/netop"
 	"postern/plan"
 	"postern/probe"
 	"postern/report"
@@ -43,7 +43,7 @@ func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
 	if err != nil {
 		return sniffed{err: err}, ctx.Err()
 	}
-	s := sniffed{local: forward.AddrPort(conn.LocalAddr())}
+	s := sniffed{local: netop.AddrPort(conn.LocalAddr())}
 	heard, errs := make([]probe.Heard, len(doors)), make([]error, len(doors))
 	var wg sync.WaitGroup
 	for i, d := range doors {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"postern/forward"
+	"postern/internal/netop"
 )
 
 // A Peer is what a server knows of one client.
@@ -61,7 +62,7 @@ var ErrRefused = errors.New("refused")
 // ServeConn serves one connection and closes it.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	defer c.Close()
-	v := &visit{server: s, conn: c, limits: s.Limits.WithDefaults(), peer: Peer{Remote: forward.AddrPort(c.RemoteAddr()), Local: forward.AddrPort(c.LocalAddr())}}
+	v := &visit{server: s, conn: c, limits: s.Limits.WithDefaults(), peer: Peer{Remote: netop.AddrPort(c.RemoteAddr()), Local: netop.AddrPort(c.LocalAddr())}}
 	n, err := v.serve(ctx)
 	s.Handler.Ended(&v.peer, v.asked.Request, n, err)
 	return err
@@ -81,7 +82,7 @@ func (v *visit) serve(ctx context.Context) (forward.Count, error) {
 	if err := v.read(ctx); err != nil {
 		return forward.Count{}, err
 	}
-	dialing, cancel := forward.Limited(ctx, v.limits.Dial, "the destination")
+	dialing, cancel := netop.Limited(ctx, v.limits.Dial, "the destination")
 	defer cancel()
 	far, refusal := v.server.Handler.Connect(dialing, &v.peer, v.asked.Request)
 	if far == nil {
@@ -110,7 +111,7 @@ const maxHead = 8 << 10
 
 // read reads one head; what came with it and belongs behind it is kept.
 func (v *visit) read(ctx context.Context) error {
-	reading, cancel := forward.Limited(ctx, v.limits.Request, "the request")
+	reading, cancel := netop.Limited(ctx, v.limits.Request, "the request")
 	defer cancel()
 	var text []byte
 	err := forward.Within(reading, v.conn, "request", func() error {
@@ -181,7 +182,7 @@ func (v *visit) refuse(ctx context.Context, r Refusal) error {
 }
 
 func (v *visit) write(ctx context.Context, c net.Conn, what string, p []byte) error {
-	writing, cancel := forward.Limited(ctx, v.limits.Request, "the peer to read")
+	writing, cancel := netop.Limited(ctx, v.limits.Request, "the peer to read")
 	defer cancel()
 	return forward.Within(writing, c, what, func() error {
 		_, err := c.Write(p)

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	proxyproto "github.com/pires/go-proxyproto"
+	"postern/internal/netop"
 )
 
 // A Header says what a Forwarder tells the far server of the client.
@@ -42,7 +43,7 @@ func (f *Forwarder) Run(ctx context.Context, l net.Listener) error {
 func (f *Forwarder) ServeConn(ctx context.Context, client net.Conn) (Count, error) {
 	defer client.Close()
 	limits := f.Limits.WithDefaults()
-	dialing, cancel := Limited(ctx, limits.Dial, "the destination")
+	dialing, cancel := netop.Limited(ctx, limits.Dial, "the destination")
 	defer cancel()
 	server, err := f.Dial(dialing)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"postern/internal/netop"
 )
 
 // Serve hands each connection of l to one until ctx ends or l fails, closes l,
@@ -27,7 +29,7 @@ func Serve(ctx context.Context, l net.Listener, limits Limits, one func(context.
 		switch {
 		case err == nil:
 			wait = 0
-			client := network(AddrPort(c.RemoteAddr()).Addr())
+			client := network(netop.AddrPort(c.RemoteAddr()).Addr())
 			if !count.enter(client) {
 				c.Close()
 				continue

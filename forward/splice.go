@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"postern/internal/netop"
 )
 
 // A Count is how many octets a tunnel carried.
@@ -184,7 +186,7 @@ func (s *splice) pour(dst, src *net.TCPConn, n *atomic.Int64) error {
 			s.touch()
 		}
 		switch {
-		case err != nil && !isTimeout(err):
+		case err != nil && !netop.IsTimeout(err):
 			return err
 		case err == nil && moved < pourSize:
 			return nil

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"postern/internal/netop"
 )
 
 // joined is a tunnel over pipes: what the client and the server hold of it.
@@ -317,7 +319,7 @@ func TestForwarder(t *testing.T) {
 		_ = closeWrite(client)
 		got, err := io.ReadAll(far)
 		far.Close()
-		want, port, mine := c.want, AddrPort(client.LocalAddr()).Port(), AddrPort(front.Addr()).Port()
+		want, port, mine := c.want, netop.AddrPort(client.LocalAddr()).Port(), netop.AddrPort(front.Addr()).Port()
 		switch c.header {
 		case HeaderV1:
 			want = fmt.Sprintf(want, port, mine)

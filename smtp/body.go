@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"postern/internal/netop"
 	"postern/mail"
 )
 
@@ -145,7 +146,7 @@ func (b *body) fill() {
 		c.in.grow()
 	}
 	if err := c.in.fill(b.deadline(), false); err != nil {
-		if isTimeout(err) {
+		if netop.IsTimeout(err) {
 			err = ErrTimeout
 		} else if errors.Is(err, io.EOF) {
 			err = ErrClosed

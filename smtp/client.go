@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/netop"
 	"postern/mail"
 	"postern/transcript"
 )
@@ -133,7 +134,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	if r.Code != 220 {
 		return &ReplyError{"STARTTLS", r}
 	}
-	ctx2, cancel := limited(ctx, c.options.Timeouts.Command, "TLS")
+	ctx2, cancel := netop.Limited(ctx, c.options.Timeouts.Command, "TLS")
 	defer cancel()
 	if err := c.raw.StartTLS(ctx2, cfg); err != nil {
 		return err
@@ -206,7 +207,7 @@ func (c *Client) Reset(ctx context.Context) error {
 // waited for long: nothing depends on it.
 func (c *Client) Quit(ctx context.Context) error {
 	defer c.raw.conn.Close()
-	ctx, cancel := limited(ctx, quitWait, "the reply to QUIT")
+	ctx, cancel := netop.Limited(ctx, quitWait, "the reply to QUIT")
 	defer cancel()
 	_, err := c.raw.Command(ctx, "QUIT")
 	return err
@@ -218,7 +219,7 @@ const quitWait = 5 * time.Second
 func (c *Client) Close() error { return c.raw.Close() }
 
 func (c *Client) command(ctx context.Context, line string) (mail.Reply, error) {
-	ctx, cancel := limited(ctx, c.options.Timeouts.Command, "the reply to a command")
+	ctx, cancel := netop.Limited(ctx, c.options.Timeouts.Command, "the reply to a command")
 	defer cancel()
 	return c.raw.Command(ctx, line)
 }
@@ -227,30 +228,13 @@ func (c *Client) reply(ctx context.Context, limit time.Duration, what string) (m
 	if r, err := c.raw.ready(); err != nil || !r.IsZero() {
 		return r, err // it came with the one before: nothing is waited for
 	}
-	ctx, cancel := limited(ctx, limit, what)
+	ctx, cancel := netop.Limited(ctx, limit, what)
 	defer cancel()
 	return c.raw.Reply(ctx)
 }
 
 func (c *Client) write(ctx context.Context, p []byte) error {
-	ctx, cancel := limited(ctx, c.options.Timeouts.Block, "the server to read")
+	ctx, cancel := netop.Limited(ctx, c.options.Timeouts.Block, "the server to read")
 	defer cancel()
 	return c.raw.Write(ctx, p)
 }
-
-// limited bounds ctx; its cause says what was waited for.
-func limited(ctx context.Context, limit time.Duration, what string) (context.Context, context.CancelFunc) {
-	if limit < 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeoutCause(ctx, limit, &waitedError{limit, what})
-}
-
-// A waitedError is the cause of a wait that was too long. It is made for each
-// wait, and written for few.
-type waitedError struct {
-	limit time.Duration
-	what  string
-}
-
-func (e *waitedError) Error() string { return fmt.Sprintf("waited %v for %s", e.limit, e.what) }

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
+	"postern/internal/netop"
 	"postern/mail"
 )
 
@@ -51,22 +51,8 @@ func (s *Server) newConnection(ctx context.Context, nc net.Conn) *connection {
 		max: limits.CommandLine, maxAuth: limits.AuthLine,
 		idle: limits.Idle, whole: limits.Command, lines: s.Lines, beforeWait: c.out.flush,
 	}
-	c.peer.Remote, c.peer.Local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+	c.peer.Remote, c.peer.Local = netop.AddrPort(nc.RemoteAddr()), netop.AddrPort(nc.LocalAddr())
 	return c
-}
-
-// addrPort returns the address of a, an IPv4 one in its own form: a mapped
-// address must not be judged by other rules.
-func addrPort(a net.Addr) netip.AddrPort {
-	var ap netip.AddrPort
-	switch a := a.(type) {
-	case nil:
-	case *net.TCPAddr:
-		ap = a.AddrPort()
-	default:
-		ap, _ = netip.ParseAddrPort(a.String())
-	}
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 // serve runs the session from the first octet to the last.
@@ -135,7 +121,7 @@ func (c *connection) pause(g Greeter) mail.Reply {
 	}
 	err := c.in.fill(time.Now().Add(d), true)
 	switch {
-	case isTimeout(err):
+	case netop.IsTimeout(err):
 		return mail.Reply{}
 	case err != nil:
 		c.lineFailed(err)
@@ -168,7 +154,7 @@ func (c *connection) lineFailed(err error) {
 		c.close(replyEndless, ErrLineTooLong)
 	case errors.Is(err, errStopped):
 		c.close(replyDown, ErrServerClosed)
-	case isTimeout(err):
+	case netop.IsTimeout(err):
 		c.close(replyIdle, ErrTimeout)
 	case errors.Is(err, io.EOF):
 		c.lost(ErrClosed)

@@ -2,15 +2,15 @@ package smtp
 
 import (
 	"errors"
-	"fmt"
 
+	"postern/internal/netop"
 	"postern/mail"
 )
 
 // The kinds of a failure on the wire; test with errors.Is.
 var (
-	ErrClosed      = errors.New("connection closed by peer")
-	ErrTimeout     = errors.New("no answer in time")
+	ErrClosed      = netop.ErrClosed
+	ErrTimeout     = netop.ErrTimeout
 	ErrNotSMTP     = errors.New("not an SMTP reply")
 	ErrLineTooLong = errors.New("line too long")
 	ErrTruncated   = errors.New("message cut off before its end")
@@ -34,36 +34,5 @@ type ReplyError struct {
 
 func (e *ReplyError) Error() string { return e.Doing + ": " + e.Reply.String() }
 
-// A WireError says what failed while doing what.
-type WireError struct {
-	Doing string // "read reply", "write", ...
-	Kind  error  // one of the kinds above, or nil
-	Seen  []byte // what the peer had sent of that reply or line, at most 512 octets
-	Err   error  // what lies below; the cause of the context when that ended it
-}
-
-func (e *WireError) Error() string {
-	s := e.Doing
-	if e.Kind != nil {
-		s += ": " + e.Kind.Error()
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	if len(e.Seen) > 0 {
-		s += fmt.Sprintf(" (seen %.80q)", e.Seen)
-	}
-	return s
-}
-
-// Unwrap gives both the kind and the error below.
-func (e *WireError) Unwrap() []error {
-	var list []error
-	if e.Kind != nil {
-		list = append(list, e.Kind)
-	}
-	if e.Err != nil {
-		list = append(list, e.Err)
-	}
-	return list
-}
+// A WireError says what failed while doing what; its kind is one of those above.
+type WireError = netop.Error

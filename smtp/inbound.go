@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/internal/netop"
 	"postern/transcript"
 )
 
@@ -93,7 +94,7 @@ func (in *inbound) wait(until time.Time, now time.Time) error {
 	hold := now.Add(holdBuffer)
 	if until.IsZero() || hold.Before(until) {
 		err := in.fill(hold, true)
-		if !isTimeout(err) {
+		if !netop.IsTimeout(err) {
 			return err
 		}
 		in.release()
@@ -149,7 +150,7 @@ func (in *inbound) record(p []byte) {
 func (in *inbound) readError(err error) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.stopped && in.waiting && isTimeout(err) {
+	if in.stopped && in.waiting && netop.IsTimeout(err) {
 		return errStopped
 	}
 	return err
@@ -278,9 +279,4 @@ func after(now time.Time, limit time.Duration) time.Time {
 		return time.Time{}
 	}
 	return now.Add(limit)
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }

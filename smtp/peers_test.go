@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/netop"
 	"postern/internal/peers"
 	"postern/mail"
 )
@@ -214,7 +215,7 @@ func listen(c net.Conn, first time.Duration) (codes string, closed bool) {
 		n, err := c.Read(b)
 		all.Write(b[:n])
 		if err != nil {
-			closed = !isTimeout(err)
+			closed = !netop.IsTimeout(err)
 			break
 		}
 	}

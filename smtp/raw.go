@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"postern/internal/netop"
 	"postern/mail"
 	"postern/transcript"
 )
@@ -47,7 +48,7 @@ func (r *Raw) Close() error { return r.conn.Close() }
 
 // Write sends p as it is.
 func (r *Raw) Write(ctx context.Context, p []byte) error {
-	disarm := arm(ctx, r.conn.SetWriteDeadline)
+	disarm := netop.Arm(ctx, r.conn.SetWriteDeadline)
 	n, err := r.conn.Write(p)
 	disarm()
 	r.rec.Add(time.Now(), transcript.Sent, p[:n])
@@ -128,7 +129,7 @@ func cut(b []byte) []byte { return b[:min(len(b), maxSeen)] }
 const maxSeen = 512
 
 func (r *Raw) fill(ctx context.Context) error {
-	disarm := arm(ctx, r.conn.SetReadDeadline)
+	disarm := netop.Arm(ctx, r.conn.SetReadDeadline)
 	b := getBuffer(smallBuffer)
 	n, err := r.conn.Read(b)
 	disarm()
@@ -150,8 +151,8 @@ func (r *Raw) fill(ctx context.Context) error {
 func (r *Raw) fail(ctx context.Context, doing string, err error) error {
 	e := &WireError{Doing: doing, Seen: cut(append([]byte(strings.Join(r.parts.lines, "\r\n")), r.buf...))}
 	switch {
-	case isTimeout(err):
-		e.Kind, e.Err = ErrTimeout, cause(ctx)
+	case netop.IsTimeout(err):
+		e.Kind, e.Err = ErrTimeout, netop.Cause(ctx)
 		r.rec.Note(time.Now(), "no answer in time")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -179,7 +180,7 @@ func (r *Raw) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	if err := tc.HandshakeContext(ctx); err != nil {
 		e := &WireError{Doing: "start TLS", Err: err}
 		if ctx.Err() != nil {
-			e.Kind, e.Err = ErrTimeout, cause(ctx)
+			e.Kind, e.Err = ErrTimeout, netop.Cause(ctx)
 		}
 		r.rec.Note(time.Now(), "TLS failed: "+err.Error())
 		return e
@@ -191,33 +192,3 @@ func (r *Raw) StartTLS(ctx context.Context, cfg *tls.Config) error {
 }
 
 var errEarlyReply = errors.New("octets in clear behind the reply to STARTTLS")
-
-// arm ends an operation on a connection when ctx ends; disarm must be called
-// after it, and leaves the connection without a deadline.
-func arm(ctx context.Context, set func(time.Time) error) (disarm func()) {
-	if ctx.Done() == nil {
-		return func() {}
-	}
-	// Not by the deadline of ctx: the connection could meet it first, and the
-	// context would not know its cause yet.
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = set(time.Unix(1, 0))
-		close(ended)
-	})
-	return func() {
-		if !stop() {
-			<-ended
-			_ = set(time.Time{})
-		}
-	}
-}
-
-// cause says why ctx ended; a time limit that the caller set on the connection
-// itself has none.
-func cause(ctx context.Context) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return context.DeadlineExceeded
-}

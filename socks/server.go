@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"postern/forward"
+	"postern/internal/netop"
 )
 
 // A Peer is what a server knows of one client.
@@ -61,7 +62,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	defer c.Close()
 	limits := s.Limits.WithDefaults()
-	v := &visit{server: s, conn: c, peer: Peer{Remote: forward.AddrPort(c.RemoteAddr()), Local: forward.AddrPort(c.LocalAddr()), Method: NoMethod}}
+	v := &visit{server: s, conn: c, peer: Peer{Remote: netop.AddrPort(c.RemoteAddr()), Local: netop.AddrPort(c.LocalAddr()), Method: NoMethod}}
 	var n forward.Count
 	err := v.ask(ctx, limits)
 	if err == nil {
@@ -88,12 +89,12 @@ type visit struct {
 
 // ask reads the handshake and makes the connection to where it leads.
 func (v *visit) ask(ctx context.Context, l forward.Limits) error {
-	reading, cancel := forward.Limited(ctx, l.Request, "the SOCKS request")
+	reading, cancel := netop.Limited(ctx, l.Request, "the SOCKS request")
 	defer cancel()
 	if err := forward.Within(reading, v.conn, "SOCKS request", func() error { return v.request(reading) }); err != nil {
 		return err
 	}
-	dialing, cancelDial := forward.Limited(ctx, l.Dial, "the destination")
+	dialing, cancelDial := netop.Limited(ctx, l.Dial, "the destination")
 	defer cancelDial()
 	far, code := v.server.Handler.Connect(dialing, &v.peer, v.to)
 	switch {
@@ -104,9 +105,9 @@ func (v *visit) ask(ctx context.Context, l forward.Limits) error {
 	}
 	var bound forward.Address
 	if code.Granted() {
-		v.far, bound = far, forward.At(forward.AddrPort(far.LocalAddr()))
+		v.far, bound = far, forward.At(netop.AddrPort(far.LocalAddr()))
 	}
-	answering, cancelAnswer := forward.Limited(ctx, l.Request, "the client to read its answer")
+	answering, cancelAnswer := netop.Limited(ctx, l.Request, "the client to read its answer")
 	defer cancelAnswer()
 	err := forward.Within(answering, v.conn, "SOCKS answer", func() error { return v.answer(code, bound) })
 	switch {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/netop"
 	"postern/internal/queue"
 	"postern/mail"
 	"postern/smtp"
@@ -67,7 +68,7 @@ func (d *Deliverer) connect(ctx context.Context, way Route, h Host, fresh bool) 
 		if t != nil {
 			return nil, t
 		}
-		l.addr = addrPort(conn.RemoteAddr())
+		l.addr = netop.AddrPort(conn.RemoteAddr())
 		err := d.greet(ctx, l, conn, plain)
 		if err == nil {
 			return l, nil
@@ -286,12 +287,4 @@ func dialer(ctx context.Context, from netip.Addr, network, address string) (net.
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
 	return d.DialContext(ctx, network, address)
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	p, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.AddrPort{} // a socket of this machine has none
-	}
-	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
