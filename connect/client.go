@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"postern/forward"
@@ -92,8 +93,11 @@ func Handshake(ctx context.Context, conn net.Conn, cfg *tls.Config) (*tls.Conn, 
 	t := tls.Client(conn, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
 		w := &forward.WireError{Doing: "TLS with the proxy", Err: err}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			w.Kind, w.Err = forward.ErrTimeout, context.Cause(ctx)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+			w.Kind = forward.ErrClosed
 		}
 		return nil, HTTP11, w
 	}
@@ -139,26 +143,30 @@ func (w *wire) writeHead(h head, body []byte) error {
 	return nil
 }
 
-// fill reads once.
-func (w *wire) fill() error {
+// fill reads once. What it returns is the caller's to record.
+func (w *wire) fill() ([]byte, error) {
 	b := make([]byte, 2<<10)
 	n, err := w.conn.Read(b)
-	w.rec.Add(time.Now(), transcript.Received, b[:n])
 	w.in.rest = append(w.in.rest, b[:n]...)
 	if n > 0 {
-		return nil
+		return b[:n], nil
 	}
-	return err
+	return nil, err
 }
+
+func (w *wire) received(b []byte) { w.rec.Add(time.Now(), transcript.Received, b) }
 
 // all reads until the proxy closes, to a bound; nothing at all is an error.
 func (w *wire) all() error {
 	for len(w.in.rest) < maxAnswer {
-		if err := w.fill(); errors.Is(err, io.EOF) && len(w.in.rest) > 0 {
+		b, err := w.fill()
+		if errors.Is(err, io.EOF) && len(w.in.rest) > 0 {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
+		w.received(b)
 	}
 	return nil
 }
@@ -168,13 +176,20 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// answer reads the head of the final answer.
+// answer reads the head of the final answer. What stands behind a yes belongs
+// to the tunnel: whoever reads it there records it.
 func (w *wire) answer() (Result, error) {
 	for {
-		if err := w.fill(); err != nil {
+		b, err := w.fill()
+		if err != nil {
 			return Result{}, err
 		}
-		if res, done, err := w.in.next(); done || err != nil {
+		res, done, err := w.in.next()
+		if done && err == nil && res.Status/100 == 2 {
+			b = b[:len(b)-len(w.in.rest)]
+		}
+		w.received(b)
+		if done || err != nil {
 			return res, err
 		}
 	}

@@ -88,7 +88,8 @@ func TestConnectInEveryCut(t *testing.T) {
 			heard := make(chan string, 1)
 			go func() { heard <- answers(far, full, cut) }()
 			e.ask.To = to(t, "mx.far.example:25")
-			tunnel, res, err := e.ask.Connect(t.Context(), near, nil)
+			var rec transcript.Transcript
+			tunnel, res, err := e.ask.Connect(t.Context(), near, &rec)
 			var refused *StatusError
 			switch {
 			case res.Status != e.status, e.want != nil && !errors.Is(err, e.want),
@@ -100,6 +101,9 @@ func TestConnectInEveryCut(t *testing.T) {
 				if _, err := io.ReadFull(tunnel, rest); err != nil || string(rest) != banner {
 					t.Fatalf("%s, cut at %d: the banner came as %q, %v", e.name, cut, rest, err)
 				}
+				if got := received(&rec); got != e.answer {
+					t.Fatalf("%s, cut at %d: the transcript has %q of the answer, and the tunnel's reader records the rest", e.name, cut, got)
+				}
 			}
 			near.Close()
 			want := fmt.Sprintf("CONNECT mx.far.example:25 %s\r\nHost: mx.far.example:25\r\n\r\n", e.ask.Version)
@@ -108,6 +112,16 @@ func TestConnectInEveryCut(t *testing.T) {
 			}
 		}
 	}
+}
+
+func received(rec *transcript.Transcript) string {
+	var b strings.Builder
+	for _, e := range rec.Entries() {
+		if e.Dir == transcript.Received {
+			b.Write(e.Bytes)
+		}
+	}
+	return b.String()
 }
 
 func TestHeadsAndTranscript(t *testing.T) {

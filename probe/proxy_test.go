@@ -15,6 +15,7 @@ import (
 	"postern/door"
 	"postern/mail"
 	"postern/plan"
+	"postern/transcript"
 	"postern/verdict"
 )
 
@@ -237,6 +238,31 @@ func TestProxies(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where the banner comes in one packet with the proxy's answer, each octet is
+// in the transcript once, and in the order in which it came.
+func TestTranscriptOfATunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Proxy{Addr: netip.MustParseAddrPort("203.0.113.10:8080"), Helo: "tester.example", Dial: func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go fakeHTTP(then(tunnel11+banner+"\r\n", mailServer("")))(theirs)
+			return eager(ours), nil
+		}}
+		x, err := Connect{p}.Play(t.Context(), proxyPlay(t, "connect-ipv4"))
+		if err != nil || x.Outcome != verdict.Taken {
+			t.Fatalf("%s, %v\n%s", x.Outcome, err, x.Transcript)
+		}
+		var got strings.Builder
+		for _, e := range x.Transcript.Entries() {
+			if e.Dir == transcript.Received {
+				got.Write(e.Bytes)
+			}
+		}
+		if want := tunnel11 + banner + "\r\n250"; !strings.HasPrefix(got.String(), want) || strings.Count(got.String(), banner) != 1 {
+			t.Errorf("heard %q, want %q first", got.String(), want)
+		}
+	})
 }
 
 // eager takes what is written at once, as a kernel does.
