@@ -12,30 +12,34 @@ import (
 	"postern/internal/netop"
 )
 
+// Serve is that of the places of limits.
+func Serve(ctx context.Context, l net.Listener, limits Limits, one func(context.Context, net.Conn)) error {
+	return NewPlaces(limits).Serve(ctx, l, one)
+}
+
 // Serve hands each connection of l to one until ctx ends or l fails, closes l,
 // and returns when every call has ended: nil after ctx has ended, else why l
-// failed. Connections beyond the limits are closed without a word. The context
-// that one gets ends with ctx; one closes its connection.
-func Serve(ctx context.Context, l net.Listener, limits Limits, one func(context.Context, net.Conn)) error {
-	limits = limits.WithDefaults()
+// failed. Each holds a place while it is served; where none is left it is
+// closed without a word. The context that one gets ends with ctx; one closes
+// its connection.
+func (p *Places) Serve(ctx context.Context, l net.Listener, one func(context.Context, net.Conn)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer cancel()
 	defer running.Wait() // what was begun ends in its own time, or with the caller's context
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	count := census{most: limits.Connections, each: limits.PerClient, clients: map[netip.Addr]int{}}
 	for wait := time.Duration(0); ; {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
 			wait = 0
-			client := network(netop.AddrPort(c.RemoteAddr()).Addr())
-			if !count.enter(client) {
+			leave := p.Take(netop.AddrPort(c.RemoteAddr()).Addr())
+			if leave == nil {
 				c.Close()
 				continue
 			}
 			running.Go(func() {
-				defer count.leave(client)
+				defer leave()
 				one(ctx, c)
 			})
 		case ctx.Err() != nil:
@@ -73,8 +77,9 @@ func network(a netip.Addr) netip.Addr {
 	return a
 }
 
-// A census counts who is in. It holds no more clients than connections.
-type census struct {
+// Places are those of Limits.Connections and Limits.PerClient. They are safe
+// for concurrent use, and hold no more clients than connections.
+type Places struct {
 	most, each int
 
 	mu      sync.Mutex
@@ -82,22 +87,31 @@ type census struct {
 	clients map[netip.Addr]int
 }
 
-func (c *census) enter(a netip.Addr) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.most >= 0 && c.all >= c.most || c.each >= 0 && c.clients[a] >= c.each {
-		return false
-	}
-	c.all++
-	c.clients[a]++
-	return true
+// NewPlaces returns the places of l, all of them free.
+func NewPlaces(l Limits) *Places {
+	l = l.WithDefaults()
+	return &Places{most: l.Connections, each: l.PerClient, clients: map[netip.Addr]int{}}
 }
 
-func (c *census) leave(a netip.Addr) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all--
-	if c.clients[a]--; c.clients[a] == 0 {
-		delete(c.clients, a)
+// Take takes a place for a client and returns what gives it back, which is
+// called once; nil where none is left.
+func (p *Places) Take(client netip.Addr) (leave func()) {
+	a := network(client)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.most >= 0 && p.all >= p.most || p.each >= 0 && p.clients[a] >= p.each {
+		return nil
+	}
+	p.all++
+	p.clients[a]++
+	return func() { p.leave(a) }
+}
+
+func (p *Places) leave(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all--
+	if p.clients[a]--; p.clients[a] == 0 {
+		delete(p.clients, a)
 	}
 }
