@@ -2,10 +2,12 @@ package guard
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	netmail "net/mail"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -42,6 +44,9 @@ func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) 
 	} else {
 		mended, r = v.submitted(f)
 	}
+	if r.IsZero() && v.server.Role == policy.Trusted {
+		r = v.submits(f)
+	}
 	if !r.IsZero() {
 		return nil, "", r
 	}
@@ -52,6 +57,23 @@ func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) 
 	}
 	out.WriteString("\r\n")
 	return io.MultiReader(&out, rest), nameOf(mended), mail.Reply{}
+}
+
+// submits lets the witness see by whom a trusted client's message came, and
+// refuses it when trust was withdrawn since the transaction began.
+func (v *session) submits(f []field) mail.Reply {
+	top := ""
+	if i := slices.IndexFunc(f, func(each field) bool { return each.is("Received") }); i >= 0 {
+		top = cmp.Or(f[i].body(), "by nobody")
+	}
+	if s, ok := v.sighting(); ok {
+		why, now := v.server.State.Witness.Submits(s, top)
+		v.withdrawn(s, why, now)
+	}
+	if refusal := v.policy.Sender(v.client(), v.from); refusal != nil {
+		return v.refuse(string(refusal.Cause), refusal.Reply())
+	}
+	return mail.Reply{}
 }
 
 // maxName is how long a Message-ID is that is remembered: a line of a message

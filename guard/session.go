@@ -45,11 +45,7 @@ func (v *session) trusted() string { return v.server.Policy().TrustedBy(v.addr) 
 // Hello greets, and lets the witness hear the name.
 func (v *session) Hello(_ context.Context, name string, _ bool) mail.Reply {
 	if v.server.Role == policy.Trusted {
-		if client := v.trusted(); client != "" {
-			if why, now := v.server.State.Witness.Greets(client, v.addr.String(), name); now {
-				v.note(Event{Kind: Withdrawn, Why: why, Identity: client})
-			}
-		}
+		v.greets(name)
 	}
 	return mail.Reply{}
 }
@@ -60,6 +56,9 @@ func (v *session) Mail(_ context.Context, from mail.ReversePath, p mail.SenderPa
 	v.begin()
 	v.policy, v.from, v.params = v.server.Policy(), from, p
 	if refusal := v.policy.Sender(v.client(), from); refusal != nil {
+		if refusal.Cause == policy.NotTheClients && !from.Null() {
+			v.saw(TheirSenders, voiceOf(v.peer.Helo)+" "+from.Address().Domain().ASCII())
+		}
 		return v.refuse(string(refusal.Cause), refusal.Reply())
 	}
 	if err := v.server.Intake.Room(p.Size); err != nil {
@@ -82,6 +81,9 @@ func (v *session) Rcpt(ctx context.Context, to mail.ForwardPath, p mail.Recipien
 	if refusal != nil {
 		if refusal.Cause == policy.UnknownMailbox {
 			return v.unknownMailbox(to, refusal)
+		}
+		if v.server.Role == policy.Trusted && refusal.Cause == policy.Form {
+			v.saw(Routes, to.String())
 		}
 		return v.refuseTo(to, string(refusal.Cause), refusal.Reply())
 	}
@@ -111,6 +113,9 @@ func (v *session) exists(ctx context.Context, a mail.Address) (bool, error) {
 // unknownMailbox refuses, and ends the session of who tries name after name.
 func (v *session) unknownMailbox(to mail.ForwardPath, refusal *policy.Refusal) mail.Reply {
 	if v.unknown++; v.server.Limits.Unknown > 0 && v.unknown > v.server.Limits.Unknown {
+		if v.server.Role == policy.Trusted {
+			v.saw(Guesses, "")
+		}
 		return v.refuseTo(to, CauseGuesses, mail.NewReply(421, "4.7.0", "Too many mailboxes that do not exist; closing"))
 	}
 	return v.refuseTo(to, string(refusal.Cause), refusal.Reply())
@@ -207,13 +212,14 @@ func (v *session) Early(context.Context) mail.Reply {
 }
 
 // Command answers the commands that this listener does not have.
-func (v *session) Command(_ context.Context, verb, _ string) mail.Reply {
+func (v *session) Command(_ context.Context, verb, arg string) mail.Reply {
 	switch {
 	case verb != "AUTH":
 		return mail.Reply{}
 	case v.server.Role == policy.MX:
 		return mail.NewReply(502, "5.5.1", "No login on this port; use 465 (TLS) or 587")
 	case v.server.Role == policy.Trusted:
+		v.saw(LogsIn, triesUser(arg))
 		return mail.NewReply(502, "5.5.1", "No login on this port: its clients are known by their address")
 	case v.peer.TLS == nil:
 		return mail.NewReply(538, "5.7.11", "This login needs an encrypted connection; set security to TLS")

@@ -211,6 +211,7 @@ func (b *compiler) trusted(s Source) {
 		for _, n := range t.Networks {
 			public += b.width(n, "trusted_client", t.Acknowledged)
 			b.road(n, s.Around, t.Acknowledged)
+			b.balancer(n, s.Listeners, t.Acknowledged)
 			b.overlap(n)
 		}
 		b.p.trusted = append(b.p.trusted, &trusted{name: t.Name, networks: slices.Clone(t.Networks), maySendAs: slices.Clone(t.MaySendAs), at: t.At})

@@ -19,6 +19,8 @@ var demands = []struct{ what, where, test string }{
 	{"A trusted network is narrow; some are never trusted", "policy/trust.go", "TestTrustedNetworks"},
 	{"The road that everybody arrives by, a gateway or a bridge, is not trusted", "policy/trust.go, internal/machine", "TestGatewayThatMovesIntoATrustedNetwork"},
 	{"One address with many names in EHLO loses its trust", "guard/witness.go", "TestLostClientAddresses"},
+	{"A trusted client that turns out to be a forwarder loses its trust, by signs that add up", "guard/witness.go", "TestForwardersAndCustomers"},
+	{"A balancer is no trusted client", "policy/trust.go", "TestBalancerIsNotTrusted"},
 	{"PROXY is taken from named hosts, and demanded of them", "guard/forward.go", "TestProxied"},
 	{"XCLIENT and forwarded identities are taken from nobody", "guard/session.go: no such command", "TestRolesAndCommands"},
 	{"An address has one form: a mapped IPv4 address is an IPv4 address", "policy/decide.go", "TestRolesAndCommands"},

@@ -128,6 +128,25 @@ func (b *compiler) road(n Network, around Surroundings, acknowledged []netip.Pre
 	}
 }
 
+// balancer refuses to trust a machine that passes strangers on: what it passes
+// on without their names would be trusted.
+func (b *compiler) balancer(n Network, listeners []Listener, acknowledged []netip.Prefix) {
+	for _, l := range listeners {
+		for _, p := range l.ProxyFrom {
+			if !n.Prefix.IsValid() || !p.Prefix.IsValid() || !n.Prefix.Overlaps(p.Prefix) {
+				continue
+			}
+			what := fmt.Sprintf("trusted_client %s is a balancer of listener %q, %s in %s", n.Prefix, l.Name, p.Prefix, p.At)
+			if slices.Contains(acknowledged, p.Prefix) || slices.Contains(acknowledged, n.Prefix) {
+				b.warn(n.At, what+", as you acknowledged: a port that it passes on to a listener of role trusted makes everybody trusted", "")
+				continue
+			}
+			b.stop(n.At, what+": whoever it passes on without a PROXY header is trusted",
+				fmt.Sprintf(`take it out of one of the two, or write acknowledge = ["%s"] if it passes nothing on to a listener of role trusted`, n.Prefix))
+		}
+	}
+}
+
 // OnTheRoad returns the trusted networks that hold one of the addresses that
 // everybody seems to come from, and are not acknowledged: what must not be
 // trusted when the machine's surroundings have changed since Compile.

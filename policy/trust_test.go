@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/internal/problem"
+	"postern/mail"
 )
 
 // verdictOn compiles the sample with one trusted network more.
@@ -154,5 +155,37 @@ func TestGatewayThatMovesIntoATrustedNetwork(t *testing.T) {
 	found := p.OnTheRoad(Surroundings{Bridges: []netip.Addr{netip.MustParseAddr("10.1.2.40")}})
 	if len(found) != 1 || found[0].Prefix.String() != "10.1.2.40/32" {
 		t.Errorf("OnTheRoad = %v, want the scanner's", found)
+	}
+}
+
+// What a balancer passes on without its client's name comes from the balancer.
+func TestBalancerIsNotTrusted(t *testing.T) {
+	at := problem.Pos{File: "postern.hcl", Line: 3, Column: 13}
+	for _, c := range []struct{ name, trusted, proxy, acknowledge, want, warning string }{
+		{"the balancer", "192.0.2.2/32", "192.0.2.2/32", "", "postern.hcl:3:13: trusted_client 192.0.2.2/32 is a balancer of listener \"mx\", 192.0.2.2/32 in postern.hcl:2:16: whoever it passes on", ""},
+		{"a network that holds it", "192.0.2.0/28", "192.0.2.2/32", "", "is a balancer", ""},
+		{"a network of balancers that holds it", "192.0.2.2/32", "192.0.2.0/28", "", "is a balancer", ""},
+		{"its neighbour", "192.0.2.3/32", "192.0.2.2/32", "", "", ""},
+		{"one that is meant", "192.0.2.2/32", "192.0.2.2/32", "192.0.2.2/32", "", "as you acknowledged"},
+	} {
+		source := Source{
+			Hash: "test", Hostname: must(mail.ParseDomain("mx.example.org")),
+			Listeners: []Listener{
+				{Name: "mx", Role: MX, ProxyFrom: []Network{{Prefix: netip.MustParsePrefix(c.proxy), At: problem.Pos{File: "postern.hcl", Line: 2, Column: 16}}}},
+				{Name: "trusted", Role: Trusted},
+			},
+			Trusted: []TrustedClient{{Name: "app", Networks: []Network{{Prefix: netip.MustParsePrefix(c.trusted), At: at}}, At: at}},
+		}
+		if c.acknowledge != "" {
+			source.Trusted[0].Acknowledged = []netip.Prefix{netip.MustParsePrefix(c.acknowledge)}
+		}
+		_, err := Compile(source)
+		fatal, warnings := problem.Split(err)
+		if c.want == "" && fatal != nil || c.want != "" && (fatal == nil || !strings.Contains(fatal.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, fatal, c.want)
+		}
+		if c.warning != "" && (warnings == nil || !strings.Contains(warnings.Error(), c.warning)) {
+			t.Errorf("%s: warnings %v, want %q", c.name, warnings, c.warning)
+		}
 	}
 }
