@@ -31,6 +31,9 @@ type port struct {
 	forms []plan.Form
 	inbox *inbox
 
+	wrapped bool   // it speaks TLS from the first octet
+	sni     string // a proxy's name in the handshake
+
 	// silent is asked what else may answer at a port that says nothing; nil:
 	// nobody is.
 	silent    func(ctx context.Context) sniffed
@@ -115,7 +118,7 @@ func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 		Addr: p.addr, Helo: p.o.Helo, Timeout: p.o.Timeout,
 	}
 	first := p.smtp
-	if p.addr.Port() == 465 { // RFC 8314 section 3.3
+	if p.addr.Port() == 465 || p.wrapped { // RFC 8314 section 3.3
 		first.TLS = probe.Implicit
 	}
 	first.Banner = p.silence()

@@ -8,82 +8,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"postern/door"
-	"postern/internal/netop"
 	"postern/plan"
 	"postern/probe"
 	"postern/report"
-	"postern/smtp"
 	"postern/verdict"
 )
 
 // A proxy is asked one form after the other, each in a connection of its own:
 // a tunnel serves for one conversation only.
-
-// sniffed is what the first words to a port told.
-type sniffed struct {
-	doors []door.Door
-	four  bool // of SOCKS, it hung up on version 5
-	login bool // of SOCKS, it wants one
-	local netip.AddrPort
-	why   string // of no door: what was heard instead
-	err   error  // there was no connection at all
-}
-
-// sniff says the first word of each of the doors, in one connection each. The
-// first of them is dialled before the others, since most ports are shut.
-func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
-	if err := p.pace.wait(ctx); err != nil {
-		return sniffed{}, err
-	}
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return sniffed{err: err}, ctx.Err()
-	}
-	s := sniffed{local: netop.AddrPort(conn.LocalAddr())}
-	heard, errs := make([]probe.Heard, len(doors)), make([]error, len(doors))
-	var wg sync.WaitGroup
-	for i, d := range doors {
-		via := p.proxy()
-		via.Timeout = p.silence()
-		if i == 0 {
-			via.Dial = func(context.Context) (net.Conn, error) { return conn, nil }
-		}
-		wg.Go(func() {
-			if d == door.SOCKS {
-				heard[i], errs[i] = probe.SOCKS{Proxy: via}.Sniff(ctx)
-			} else {
-				heard[i], errs[i] = probe.Connect{Proxy: via}.Sniff(ctx)
-			}
-		})
-	}
-	wg.Wait()
-	for i, h := range heard {
-		s.login = s.login || h.Login
-		switch {
-		case h.Door != 0 && !slices.Contains(s.doors, h.Door):
-			s.doors = append(s.doors, h.Door)
-		case h.Said != "" && s.why == "":
-			s.why = "no proxy: it said " + h.Said
-		case doors[i] == door.SOCKS && errors.Is(errs[i], smtp.ErrClosed):
-			s.four = true
-		}
-	}
-	if s.four = s.four && len(s.doors) == 0 && s.why == ""; s.four {
-		via := p.proxy()
-		via.Timeout = p.silence()
-		if h, err := (probe.SOCKS{Proxy: via}).SniffFour(ctx); err == nil && h.Door == door.SOCKS {
-			s.doors = []door.Door{door.SOCKS}
-		}
-	}
-	if s.why == "" {
-		s.why = "it took the connection and said neither SOCKS nor HTTP"
-	}
-	return s, ctx.Err()
-}
 
 // proxies checks a port at which proxies may answer.
 func (c *Checker) proxies(ctx context.Context, w located, a netip.AddrPort, pace *pace, dial func(context.Context) (net.Conn, error), doors []door.Door) ([]report.Door, error) {
@@ -99,12 +34,21 @@ func (c *Checker) proxies(ctx context.Context, w located, a netip.AddrPort, pace
 		why := notTested(found.err)
 		return []report.Door{first.notTested(why)}, nil //nolint:nilerr // that it does not answer is the answer
 	case slices.Contains(found.doors, door.SMTP):
-		d, err := c.mailServer(ctx, c.newPort(door.SMTP, w, a, pace, dial))
+		mail := c.newPort(door.SMTP, w, a, pace, dial)
+		mail.wrapped = found.tls != ""
+		d, err := c.mailServer(ctx, mail)
 		return []report.Door{d}, err
 	case len(found.doors) == 0:
+		first.evidence.Session.TLS, first.evidence.Do = found.tls, found.do
+		first.evidence.Named = found.do != "" && c.namesAProxy()
 		return []report.Door{first.notTested(found.why)}, nil
 	}
 	return c.proxiesFound(ctx, w, a, pace, dial, found)
+}
+
+// namesAProxy reports whether the caller says that proxies are there.
+func (c *Checker) namesAProxy() bool {
+	return len(c.o.Forms) > 0 || slices.ContainsFunc(c.o.Doors, func(d door.Door) bool { return d == door.SOCKS || d == door.Connect })
 }
 
 // proxiesFound checks the proxies that answered at a port.
@@ -112,7 +56,8 @@ func (c *Checker) proxiesFound(ctx context.Context, w located, a netip.AddrPort,
 	var list []report.Door
 	for _, d := range found.doors {
 		p := c.newPort(d, w, a, pace, dial)
-		p.evidence.From = found.local.Addr()
+		p.evidence.From, p.evidence.Session.TLS = found.local.Addr(), found.tls
+		p.wrapped, p.sni = found.tls != "", found.sni
 		if found.four {
 			p.forms = ofVersionFour(p.forms)
 		}
@@ -136,8 +81,9 @@ func ofVersionFour(forms []plan.Form) []plan.Form {
 
 func (p *port) notTested(why string) report.Door {
 	p.evidence.NotTested = why
-	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: Judged, Text: string(verdict.NotTested)})
-	return report.Door{Door: p.evidence.Door, Judgement: verdict.Judge(p.evidence)}
+	j := verdict.Judge(p.evidence)
+	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: Judged, Text: string(j.Verdict)})
+	return report.Door{Door: p.evidence.Door, Judgement: j}
 }
 
 // proxyAt plays the battery of one door against a proxy; login says that its
@@ -281,5 +227,9 @@ func (p *port) recognise(ctx context.Context, x verdict.Exchange) verdict.Exchan
 }
 
 func (p *port) proxy() probe.Proxy {
-	return probe.Proxy{Dial: p.dial, Addr: p.addr, Helo: p.o.Helo, Timeout: p.o.Timeout}
+	via := probe.Proxy{Dial: p.dial, Addr: p.addr, Helo: p.o.Helo, Timeout: p.o.Timeout, Name: p.sni}
+	if p.wrapped {
+		via.TLS = probe.Implicit
+	}
+	return via
 }

@@ -43,6 +43,7 @@ type city struct {
 	mu    sync.Mutex
 	asked []string // where proxies were led to
 	dials []string // where the tester connected to
+	took  time.Duration
 }
 
 const (
@@ -136,9 +137,16 @@ func (k *kernel) Close() error {
 	if k.out != nil {
 		close(k.out)
 		k.out = nil
+		_ = k.SetReadDeadline(time.Time{})
+		go func() { _, _ = io.Copy(io.Discard, k.Conn) }() // nobody reads what the other side still writes
 	}
 	return nil
 }
+
+// What is written is taken at once, so there is nothing to be late for; TLS
+// ends its writing by a deadline, which what was taken before must outlive.
+func (k *kernel) SetDeadline(t time.Time) error      { return k.SetReadDeadline(t) }
+func (k *kernel) SetWriteDeadline(_ time.Time) error { return nil }
 
 func (k *kernel) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(k.local) }
 func (k *kernel) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(k.remote) }
@@ -158,6 +166,7 @@ func (c *city) check(o check.Options) report.Address {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.took = r.Took
 	c.serving.Wait()
 	return r.Addresses[0]
 }
@@ -257,6 +266,12 @@ func TestProxies(t *testing.T) {
 		{"a mail server at a port of proxies", "8080", func(c *city) func(context.Context, net.Conn) {
 			return serves(open.SMTP{Name: "mx.victim.example", Sink: c.sink(targetAt), Limits: limits()})
 		}, check.Options{}, verdict.Open, "plain", verdict.KindSMTP, targetAt, "relays for anyone"},
+		{"hangs up on every word", "1080", func(*city) func(context.Context, net.Conn) { return hangsUp }, check.Options{}, verdict.NotTested, "", "", "", "hangs up on our first word"},
+		{"hangs up on every word, and is said to be a proxy", "1080", func(*city) func(context.Context, net.Conn) { return hangsUp }, check.Options{Doors: []door.Door{door.SOCKS}}, verdict.Inconclusive, "", "", "", "hangs up on our first word"},
+		{"hangs up on every word, and is said to be a web proxy", "8080", func(*city) func(context.Context, net.Conn) { return hangsUp }, check.Options{Doors: []door.Door{door.Connect}}, verdict.Inconclusive, "", "", "", "hangs up on our first word"},
+		{"hangs up before a word", "3128", func(*city) func(context.Context, net.Conn) {
+			return func(_ context.Context, c net.Conn) { c.Close() }
+		}, check.Options{}, verdict.NotTested, "", "", "", "hangs up on our first word"},
 		{"nothing but silence", "8080", func(*city) func(context.Context, net.Conn) {
 			return func(_ context.Context, c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() }
 		}, check.Options{}, verdict.NotTested, "", "", "", "neither SOCKS nor HTTP"},
@@ -280,6 +295,12 @@ func TestProxies(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hangsUp takes the connection, and no word.
+func hangsUp(_ context.Context, c net.Conn) {
+	_, _ = c.Read(make([]byte, 1))
+	c.Close()
 }
 
 func outcomes(j verdict.Judgement) string {
@@ -431,19 +452,7 @@ func (providerDNS) Names(context.Context, netip.Addr) ([]string, error) {
 func TestAPortOfTwoDoors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newCity(t)
-		w.hosts[targetAt+":8080"] = func(ctx context.Context, c net.Conn) {
-			first := make([]byte, 1)
-			if _, err := io.ReadFull(c, first); err != nil {
-				c.Close()
-				return
-			}
-			c = forward.Unread(c, first)
-			if first[0] == 4 || first[0] == 5 {
-				_ = open.SOCKS{Dial: w.leads(targetAt)}.ServeConn(ctx, c)
-				return
-			}
-			_ = open.Connect{Dial: w.leads(targetAt), Ports: []uint16{443}}.ServeConn(ctx, c)
-		}
+		w.hosts[targetAt+":8080"] = multiplex(serves(open.SOCKS{Dial: w.leads(targetAt)}), serves(open.Connect{Dial: w.leads(targetAt), Ports: []uint16{443}}), 0, 0)
 		a := w.check(check.Options{Ports: []uint16{8080}})
 		var found []string
 		for _, d := range a.Doors {
@@ -456,6 +465,67 @@ func TestAPortOfTwoDoors(t *testing.T) {
 	})
 }
 
+// multiplex serves SOCKS and HTTP at one port: it tells them by the first
+// octet, and answers after a while.
+func multiplex(socks, http func(context.Context, net.Conn), socksAfter, httpAfter time.Duration) func(context.Context, net.Conn) {
+	return func(ctx context.Context, c net.Conn) {
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(c, first); err != nil {
+			c.Close()
+			return
+		}
+		c = forward.Unread(c, first)
+		if first[0] == 4 || first[0] == 5 {
+			time.Sleep(socksAfter)
+			socks(ctx, c)
+			return
+		}
+		time.Sleep(httpAfter)
+		http(ctx, c)
+	}
+}
+
+// When one door is recognised, the others are not waited for as long as if
+// nothing had answered; a port that is two doors is found to be both.
+func TestWaitingForTheOtherDoor(t *testing.T) {
+	silent := func(_ context.Context, c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() }
+	for _, c := range []struct {
+		name            string
+		socks           bool
+		socksAt, httpAt time.Duration
+		doors           string
+		atLeast, atMost time.Duration // of all that was waited
+	}{
+		{"HTTP alone, and no answer to SOCKS", false, 0, 0, "connect", time.Second, time.Second},
+		{"HTTP alone, slow", false, 0, 2 * time.Second, "connect", 10 * time.Second, 10 * time.Second},
+		{"HTTP alone, slower than it is waited for", false, 0, 9 * time.Second, "", 8 * time.Second, 8 * time.Second},
+		{"both at once", true, 0, 0, "connect socks", 0, 0},
+		{"SOCKS a little later", true, 900 * time.Millisecond, 0, "connect socks", 0, 10 * time.Second},
+		{"both slow", true, 5 * time.Second, 2 * time.Second, "connect socks", 0, 30 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCity(t)
+				socks := silent
+				if c.socks {
+					socks = serves(open.SOCKS{Dial: w.leads(targetAt)})
+				}
+				w.hosts[targetAt+":8080"] = multiplex(socks, serves(open.Connect{Dial: w.leads(targetAt)}), c.socksAt, c.httpAt)
+				a := w.check(check.Options{Ports: []uint16{8080}, Forms: []string{"connect-465", "socks5-465"}})
+				var found []string
+				for _, d := range a.Doors {
+					if d.NotTested == "" {
+						found = append(found, d.Door.String())
+					}
+				}
+				if got := strings.Join(found, " "); got != c.doors || w.took < c.atLeast || w.took > c.atMost {
+					t.Errorf("doors %q in %s, want %q in %s to %s", got, w.took, c.doors, c.atLeast, c.atMost)
+				}
+			})
+		})
+	}
+}
+
 // What is asked for is what is played.
 func TestDoorsAndForms(t *testing.T) {
 	for _, c := range []struct {
@@ -465,8 +535,8 @@ func TestDoorsAndForms(t *testing.T) {
 	}{
 		{"one door", check.Options{Doors: []door.Door{door.SOCKS}}, []string{"1080", "10808", "1081", "9050"}},
 		{"a forwarded port", check.Options{Doors: []door.Door{door.Forward}}, []string{"25", "2525", "465", "587"}},
-		{"one form", check.Options{Forms: []string{"connect-ipv4"}}, []string{"3128", "80", "8080", "8118", "8888"}},
-		{"all", check.Options{}, []string{"1080", "10808", "1081", "25", "2525", "3128", "465", "587", "80", "8080", "8118", "8888", "9050"}},
+		{"one form", check.Options{Forms: []string{"connect-ipv4"}}, []string{"3128", "443", "80", "8080", "8118", "8443", "8888"}},
+		{"all", check.Options{}, []string{"1080", "10808", "1081", "25", "2525", "3128", "443", "465", "587", "80", "8080", "8118", "8443", "8888", "9050"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newCity(t)

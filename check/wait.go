@@ -201,7 +201,7 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 // nobody says what became of it.
 func (p *port) sentBlindly(j verdict.Judgement) bool {
 	for _, f := range j.Forms {
-		if f.Form.Hole == "request-body" && f.State != verdict.Arrived && f.Answer != verdict.Forbidden && f.Answer != verdict.WantsLogin && f.Outcome != verdict.NotRun {
+		if f.Form.Hole == "request-body" && f.State != verdict.Arrived && f.Answer != verdict.Forbidden && f.Answer != verdict.WantsLogin && f.Outcome != verdict.NotRun && f.Outcome != verdict.NotOffered {
 			return true
 		}
 	}

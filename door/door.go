@@ -35,7 +35,7 @@ var doors = [...]struct {
 	{SMTP, "smtp", []Side{Open, Guard, Probe}, []uint16{25, 465, 587, 2525}},
 	{SOCKS, "socks", []Side{Open, Guard, Probe}, []uint16{1080, 1081, 9050, 10808}},
 	{Forward, "forward", []Side{Open, Guard, Probe}, []uint16{25, 465, 587, 2525}},
-	{Connect, "connect", []Side{Open, Guard, Probe}, []uint16{3128, 8080, 8118, 8888, 80}},
+	{Connect, "connect", []Side{Open, Guard, Probe}, []uint16{3128, 8080, 8118, 8888, 80, 8443, 443}},
 }
 
 // All returns the doors in their order of display.

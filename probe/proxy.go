@@ -29,6 +29,8 @@ type Proxy struct {
 	Dial    func(context.Context) (net.Conn, error)
 	Addr    netip.AddrPort // of the proxy
 	Helo    string         // our name in EHLO
+	TLS     TLS            // Plain, or Implicit where it is reached inside TLS
+	Name    string         // for the handshake; "": none
 	Timeout time.Duration  // for one answer of the proxy or reply of the server; 0 is DefaultTimeout
 }
 
@@ -61,9 +63,16 @@ func (s Proxy) play(ctx context.Context, p Play, ask lead) (verdict.Exchange, er
 		x.Why = err.Error()
 		return x, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
-	defer conn.Close()
+	defer conn.Close() // also of the octets below TLS
 	asking, cancel := s.limit(ctx)
-	tunnel, l := ask(asking, conn, p, record)
+	var tunnel net.Conn
+	var l led
+	if s.TLS == Implicit {
+		conn, l = s.wrap(asking, conn, p, record)
+	}
+	if conn != nil {
+		tunnel, l = ask(asking, conn, p, record)
+	}
 	cancel()
 	x.Stage, x.Answer, x.Said, x.Shown, x.Nonce, x.Exit, x.At = verdict.AtProxy, l.answer, l.said, l.shown, l.nonce, l.exit, time.Now()
 	if l.err != nil || tunnel == nil {

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"time"
 
 	"postern/door"
@@ -20,6 +20,7 @@ type Heard struct {
 	Door  door.Door      // none: no door that we know
 	Local netip.AddrPort // our side of the connection
 	Said  string         // of no door: its first octets, quoted
+	TLS   bool           // it may speak TLS: an alert, or an answer of HTTP that the request is bad
 	Login bool           // of SOCKS: it lets nobody on without one
 }
 
@@ -53,25 +54,65 @@ func (s Proxy) sniff(ctx context.Context, word []byte, d door.Door, is func([]by
 	h := Heard{Local: addrPort(conn.LocalAddr())}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if s.TLS == Implicit {
+		t, err := s.handshake(ctx, conn, alpnHTTP11)
+		if err != nil {
+			return h, err
+		}
+		conn = t
+	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := conn.Write(word); err != nil {
 		return h, silence(ctx, err)
 	}
-	b := make([]byte, 64)
-	n, err := io.ReadAtLeast(conn, b, 2) // two octets tell SOCKS from others
-	if n == 0 {
+	b, err := firstOctets(conn)
+	if len(b) == 0 {
 		return h, silence(ctx, err)
 	}
-	switch b = b[:n]; {
-	case n > 1 && is(b):
+	if len(b) > 1 && is(b) {
 		h.Door, h.Login = d, d == door.SOCKS && b[0] == 5 && b[1] != 0
-	case bytes.HasPrefix(b, []byte("220")): // it spoke first, as mail servers do
-		h.Door = door.SMTP
-	default:
-		h.Said = fmt.Sprintf("%.60q", b)
+		h.TLS = d == door.Connect && badRequest.Match(b)
+		return h, nil
 	}
+	h.Door, h.Said = firstWord(b)
+	h.TLS = bytes.HasPrefix(b, []byte{0x15, 3}) // RFC 8446 section 5.1: the content type of alerts, and the version
 	return h, nil
+}
+
+// badRequest is the answer of web servers to a request that came without the
+// TLS that they wait for, and to others that they do not like.
+var badRequest = regexp.MustCompile(`^HTTP/1\.[01] 400`)
+
+// firstOctets reads until it can be told what was said: some servers write
+// octet by octet.
+func firstOctets(conn net.Conn) ([]byte, error) {
+	b := make([]byte, 64)
+	for n := 0; ; {
+		k, err := conn.Read(b[n:])
+		n += k
+		if err != nil || !undecided(b[:n]) {
+			return b[:n], err
+		}
+	}
+}
+
+// undecided reports whether more octets could make another thing of b.
+func undecided(b []byte) bool {
+	const status, greeting = "HTTP/", "220"
+	n := len(b)
+	return n < 2 || // two tell SOCKS from others
+		n < len("HTTP/1.1 400") && string(b[:min(n, len(status))]) == status[:min(n, len(status))] ||
+		n < len(greeting) && string(b) == greeting[:n]
+}
+
+// firstWord is what no word of ours was answered with: a mail server's
+// greeting, which comes first, or something else.
+func firstWord(b []byte) (door.Door, string) {
+	if bytes.HasPrefix(b, []byte("220")) {
+		return door.SMTP, ""
+	}
+	return 0, fmt.Sprintf("%.60q", b)
 }
 
 // silence is the error of a port that said nothing.

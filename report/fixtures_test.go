@@ -199,6 +199,15 @@ type proxyServer struct {
 	said   string // to all others
 	shown  string
 	answer verdict.Answer
+	tls    string
+}
+
+// hangingUp completes the evidence of a port that hangs up on every word.
+func hangingUp(e verdict.Evidence) Door {
+	e.Door = door.SOCKS
+	e.NotTested = "it takes the connection and hangs up on our first word, whichever that is: so does a server that speaks to nobody but its own clients, and what it does for those cannot be seen from here"
+	e.Do = "test from an address that it is meant to serve, or see in its configuration who that is"
+	return Door{Door: e.Door, Judgement: verdict.Judge(e)}
 }
 
 // proxyAt plays the whole battery of a door against a proxy.
@@ -206,7 +215,7 @@ func proxyAt(d door.Door, port uint16, s proxyServer) Door {
 	if s.answer == "" {
 		s.answer, s.said = verdict.Forbidden, "connection not allowed by ruleset"
 	}
-	e := verdict.Evidence{Door: d, Addr: netip.AddrPortFrom(four, port), From: tester, Waited: 3 * time.Second}
+	e := verdict.Evidence{Door: d, Addr: netip.AddrPortFrom(four, port), From: tester, Waited: 3 * time.Second, Session: verdict.Session{TLS: s.tls}}
 	for i, form := range plan.At(d) {
 		if form.Set == plan.Login || form.Set == plan.Inside {
 			continue
@@ -292,6 +301,10 @@ func fixtures() map[string]Report {
 			proxyAt(door.SOCKS, 1080, proxyServer{led: []string{"socks5-ipv4", "socks4"}, noted: []string{"socks5-web", "socks5-bind"}, egress: "198.51.100.99"}))),
 		"open-web-proxy": reported("203.0.113.10", address(four, []uint16{25},
 			proxyAt(door.Connect, 3128, proxyServer{led: []string{"connect-name"}, egress: "203.0.113.10", shown: "Server: squid/5.7\nVia: 1.1 proxy (squid/5.7)\n", said: "HTTP 403 Forbidden", answer: verdict.Forbidden}))),
+		"proxy-inside-tls": reported("203.0.113.10", address(four, []uint16{25},
+			proxyAt(door.Connect, 443, proxyServer{led: []string{"connect-h2"}, egress: "203.0.113.10", said: "HTTP 403 Forbidden", answer: verdict.Forbidden, tls: "TLS 1.3 TLS_AES_128_GCM_SHA256"}))),
+		"hangs-up":              reported("203.0.113.10", address(four, []uint16{1081}, hangingUp(verdict.Evidence{Addr: netip.AddrPortFrom(four, 1080)}))),
+		"hangs-up-though-named": reported("203.0.113.10", address(four, []uint16{1081}, hangingUp(verdict.Evidence{Addr: netip.AddrPortFrom(four, 1080), Named: true}))),
 		"proxy-for-the-web-alone": reported("proxy.victim.example", address(four, []uint16{25},
 			proxyAt(door.Connect, 8080, proxyServer{noted: []string{"connect-web"}, shown: "Proxy-Agent: tinyproxy/1.11.1\n", said: "HTTP 403 Access violation", answer: verdict.Forbidden}),
 			proxyAt(door.SOCKS, 1080, proxyServer{said: "the server accepts none of the offered methods", answer: verdict.WantsLogin}))),

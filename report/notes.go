@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/door"
 	"postern/plan"
 	"postern/remedy"
 	"postern/verdict"
@@ -13,7 +14,7 @@ import (
 // shares writes how much of the battery was really played, and what was not.
 func (t *text) shares() {
 	played := t.r.doors()
-	played = slices.DeleteFunc(played, func(d *Door) bool { return d.Verdict == verdict.NotTested })
+	played = slices.DeleteFunc(played, func(d *Door) bool { return d.NotTested != "" })
 	if len(played) == 0 {
 		return
 	}
@@ -106,6 +107,7 @@ var notes = []note{
 	{offers("VRFY"), "announces VRFY, which tells strangers what mailboxes there are", remedy.VRFY},
 	{offers("ETRN"), "announces ETRN, by which strangers start the queue", remedy.ETRN},
 	{clearLogin, "offers login without TLS", remedy.Login},
+	{insideTLS, "a proxy that is reached inside TLS, as a client must be told: https:// with HTTP", nil},
 	{granted("socks5-bind"), "lets strangers wait for connections at its address (BIND)", nil},
 	{granted("socks5-udp"), "relays strangers' datagrams (UDP ASSOCIATE)", nil},
 	{func(d *Door) bool { return d.Elsewhere != nil && d.Verdict != verdict.Closed }, "leads strangers to other ports too", nil},
@@ -135,6 +137,12 @@ func granted(id string) func(*Door) bool {
 // clearLogin reports whether passwords would cross the network readable
 // (RFC 8314 section 4.1).
 func clearLogin(d *Door) bool { return d.Session.TLS == "" && offers("AUTH")(d) }
+
+// insideTLS reports whether a proxy was found inside TLS; mail servers are
+// often reached by it.
+func insideTLS(d *Door) bool {
+	return (d.Door == door.SOCKS || d.Door == door.Connect) && d.Session.TLS != "" && d.Verdict != verdict.NotTested
+}
 
 // notes writes each note once, with the ports that it is about.
 func (t *text) notes() {

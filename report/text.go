@@ -33,6 +33,7 @@ func WriteText(w io.Writer, r Report, o TextOptions) error {
 		case verdict.Closed:
 			t.closed()
 		case verdict.NotTested:
+			t.advice()
 		}
 		t.others(worst)
 		t.shares()
@@ -122,7 +123,7 @@ func (t *text) answer(v verdict.Verdict) string {
 		case verdict.KindForward:
 			return "forwarded port: strangers' mail leaves through " + through
 		case verdict.KindSOCKS, verdict.KindConnect:
-			return fmt.Sprintf("open proxy (%s, port %d): strangers' mail leaves through %s", spoken(worst.Door), worst.Addr.Port(), through)
+			return fmt.Sprintf("open proxy (%s, port %d): strangers' mail leaves through %s", spoken(worst), worst.Addr.Port(), through)
 		case verdict.KindSMTP:
 		}
 		return "relays strangers' mail: " + places(t.r, func(d *Door) bool { return d.Verdict == verdict.Open })
@@ -142,11 +143,15 @@ func (t *text) answer(v verdict.Verdict) string {
 }
 
 // spoken is what a proxy speaks, for people.
-func spoken(d door.Door) string {
-	if d == door.SOCKS {
-		return "SOCKS"
+func spoken(d *Door) string {
+	words := "HTTP"
+	if d.Door == door.SOCKS {
+		words = "SOCKS"
 	}
-	return "HTTP"
+	if d.Session.TLS != "" {
+		words += " inside TLS"
+	}
+	return words
 }
 
 // open writes the proof, why it is so and what to do, and the same of every
@@ -259,6 +264,17 @@ func (t *text) steps(list []remedy.Step) {
 	for i, s := range list {
 		t.item(label, i+1, s.Text, s.Command)
 		label = ""
+	}
+}
+
+// advice writes what would help where nothing could be tested.
+func (t *text) advice() {
+	var given []string
+	for _, d := range t.r.doors() {
+		if !slices.Contains(given, d.Do) {
+			given = append(given, d.Do)
+			t.part("do", d.Do)
+		}
 	}
 }
 

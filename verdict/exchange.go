@@ -151,6 +151,8 @@ type Evidence struct {
 	BannerAt  []netip.Addr   // where the name in its banner leads in the DNS
 	Session   Session
 	NotTested string // why there is no evidence: refused, no SMTP; "" otherwise
+	Do        string // of NotTested: what helps
+	Named     bool   // of NotTested: who asked for the test says that there is a door of this kind
 	Asked     []Asked
 	Exchanges []Exchange
 	Arrivals  []Arrival     // those that hold a token of the exchanges

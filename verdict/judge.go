@@ -18,7 +18,10 @@ const enough = 0.9
 func Judge(e Evidence) Judgement {
 	j := Judgement{Evidence: e}
 	if e.NotTested != "" {
-		j.Verdict, j.Why = NotTested, e.NotTested
+		j.Verdict, j.Why, j.Do = NotTested, e.NotTested, e.Do
+		if e.Named {
+			j.Verdict = Inconclusive // there was something to test
+		}
 		return j
 	}
 	j.CatchAll = e.asked(UnknownRecipient).Reply.Positive()
