@@ -87,7 +87,8 @@ var ErrAlert = errors.New("it speaks TLS, and ends the handshake")
 // as with mail servers: the probe asks what a stranger gets, and says nothing
 // that is secret.
 func (s Proxy) handshake(ctx context.Context, conn net.Conn, protocols ...string) (*tls.Conn, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS10, ServerName: s.Name, NextProtos: protocols}
+	config := &tls.Config{ServerName: s.Name, NextProtos: protocols}
+	config.MinVersion = tls.VersionTLS10 // old proxies can be open too
 	config.InsecureSkipVerify = true
 	t, _, err := connect.Handshake(ctx, conn, config)
 	var told *net.OpError
