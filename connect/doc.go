@@ -5,8 +5,13 @@
 // connections that the caller gives.
 //
 // What it keeps, whatever the peer sends: no octet behind the blank line is
-// lost; one connection carries one request, so that no two readers can
-// disagree on where the next begins; what is read of a head has a bound and a
-// deadline; a credential is in no transcript and no error. Who may go where
-// is decided by a Handler. The package logs nothing.
+// lost; one connection of HTTP/1 carries one request, so that no two readers
+// can disagree on where the next begins, and of HTTP/2, whose frames say it,
+// one stream does; what is read of a head has a bound and a deadline; a
+// credential is in no transcript and no error. Who may go where is decided by
+// a Handler. The package logs nothing.
+//
+// The frames of HTTP/2 are the standard library's. It cannot end the server's
+// half of a stream while the client's goes on; so a client whose destination
+// has ended first is told when it ends too, or after Limits.Half.
 package connect

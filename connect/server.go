@@ -3,6 +3,7 @@ package connect
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,54 +28,72 @@ type Refusal struct {
 	Text   string
 }
 
-// A Handler decides. Its methods are called one after the other for one
-// client, and at once for many.
+// A Handler decides. Its methods are called one after the other for one Peer,
+// and at once for many: over HTTP/2 every stream is a request with a Peer of
+// its own.
 type Handler interface {
 	// Connect returns a connection to r.To, or why not. It looks at r.Auth;
 	// the header holds neither that nor what frames the request. The server
 	// closes the connection.
 	Connect(ctx context.Context, p *Peer, r Request) (net.Conn, *Refusal)
-	// Ended is told how each client's visit ended: r.To is none where no
-	// request came, err nil where a way was given and both ends closed it.
+	// Ended is told once how each request ended, and each connection on which
+	// none came: r.To is none where nothing was understood, err nil where a way
+	// was given and both ends closed it.
 	Ended(p *Peer, r Request, n forward.Count, err error)
 }
 
-// A Server speaks HTTP/1.0 and 1.1 as a proxy does, one request for each
-// connection. Its fields must not change once it runs.
+// A Server speaks HTTP as a proxy does: 1.0 and 1.1 with one request for each
+// connection, and HTTP/2 with one for each stream, where TLS has chosen it or,
+// in the clear, the client begins with it. Streams are bounded as connections
+// are: all but one of a connection's take a further place of Limits.PerClient
+// and Limits.Connections, and who finds none is answered 503. Its fields must
+// not change once it runs.
 type Server struct {
 	Handler  Handler
 	Limits   forward.Limits // zero fields take those of forward.DefaultLimits
-	Absolute bool           // serve absolute URIs too, as old proxies do
+	Absolute bool           // serve absolute URIs too, as old proxies do; not over HTTP/2
 	Realm    string         // what a client that must log in is told; "" is "proxy"
 }
 
 // Run serves the connections of l until ctx ends, cuts its tunnels then, and
 // waits for them. An SMTP client behind a tunnel that is cut sends again.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	return forward.Serve(ctx, l, s.Limits, func(ctx context.Context, c net.Conn) {
-		_ = s.ServeConn(ctx, c) // the handler heard why in Ended
+	places := forward.NewPlaces(s.Limits)
+	return places.Serve(ctx, l, func(ctx context.Context, c net.Conn) {
+		_ = s.serveConn(ctx, c, places) // the handler heard why in Ended
 	})
 }
 
 // ErrRefused is the kind of the error about a client that got no way.
 var ErrRefused = errors.New("refused")
 
-// ServeConn serves one connection and closes it.
-func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
+// ServeConn serves one connection and closes it. It returns what Ended was
+// told, over HTTP/2 nil where a request came. The handshake of a *tls.Conn is
+// made here, where it was not yet.
+func (s *Server) ServeConn(ctx context.Context, c net.Conn) error { return s.serveConn(ctx, c, nil) }
+
+func (s *Server) serveConn(ctx context.Context, c net.Conn, places *forward.Places) error {
 	defer c.Close()
 	v := &visit{server: s, conn: c, limits: s.Limits.WithDefaults(), peer: Peer{Remote: netop.AddrPort(c.RemoteAddr()), Local: netop.AddrPort(c.LocalAddr())}}
 	n, err := v.serve(ctx)
+	if errors.Is(err, errMultiplex) {
+		m := &multiplex{server: s, limits: v.limits, places: places, peer: v.peer}
+		if err = m.serve(ctx, forward.Unread(c, v.rest)); err == nil {
+			return nil
+		}
+	}
 	s.Handler.Ended(&v.peer, v.asked.Request, n, err)
 	return err
 }
 
-// A visit is one client's request.
+// A visit is one client's request of HTTP/1, or finds that there will be many.
 type visit struct {
 	server *Server
 	conn   net.Conn
 	limits forward.Limits
 	peer   Peer
 	asked  asked
+	secure bool   // TLS is below
 	rest   []byte // what came behind the head
 }
 
@@ -87,7 +106,7 @@ func (v *visit) serve(ctx context.Context) (forward.Count, error) {
 	far, refusal := v.server.Handler.Connect(dialing, &v.peer, v.asked.Request)
 	if far == nil {
 		if refusal == nil {
-			refusal = &Refusal{Status: http.StatusBadGateway, Text: "no connection"}
+			refusal = noConnection
 		}
 		return forward.Count{}, v.refuse(ctx, *refusal)
 	}
@@ -106,35 +125,57 @@ func (v *visit) serve(ctx context.Context) (forward.Count, error) {
 	return forward.Splice(ctx, client, far, v.limits)
 }
 
+var noConnection = &Refusal{Status: http.StatusBadGateway, Text: "no connection"}
+
 // maxHead bounds a request's head: a target, a credential and some fields.
 const maxHead = 8 << 10
+
+// preface is how a client of HTTP/2 begins (RFC 9113 section 3.4). It ends a
+// head of HTTP/1, so that a server of that version answers.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// errMultiplex says that the connection speaks HTTP/2.
+var errMultiplex = errors.New("HTTP/2")
+
+// handshake makes the connection's TLS, where it has one, and says which
+// version of HTTP it chose.
+func (v *visit) handshake(ctx context.Context) error {
+	t, ok := v.conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	if err := forward.Within(ctx, t, "TLS", t.Handshake); err != nil {
+		return err
+	}
+	v.secure = true
+	if t.ConnectionState().NegotiatedProtocol == "h2" {
+		return errMultiplex
+	}
+	return nil
+}
+
+// begun reports whether text, which may go on, begins as HTTP/2 does. Over TLS
+// it does not: there the handshake chooses the version (RFC 9113 section 3.2).
+func (v *visit) begun(text []byte) bool {
+	n := min(len(text), len(preface))
+	return !v.secure && n > 0 && string(text[:n]) == preface[:n]
+}
 
 // read reads one head; what came with it and belongs behind it is kept.
 func (v *visit) read(ctx context.Context) error {
 	reading, cancel := netop.Limited(ctx, v.limits.Request, "the request")
 	defer cancel()
+	if err := v.handshake(reading); err != nil {
+		return err
+	}
 	var text []byte
-	err := forward.Within(reading, v.conn, "request", func() error {
-		b := make([]byte, 2<<10)
-		for {
-			n, err := v.conn.Read(b)
-			from := max(0, len(text)-3)
-			text = append(text, b[:n]...)
-			if i := bytes.Index(text[from:], []byte("\r\n\r\n")); i >= 0 {
-				at := from + i + 4
-				text, v.rest = text[:at:at], text[at:]
-				return nil
-			}
-			switch {
-			case len(text) > 0 && !isToken(string(text[:1])):
-				return bad("begins with %q", text[:1]) // another protocol may never end its head
-			case len(text) > maxHead:
-				return ErrTooLong
-			case err != nil:
-				return err
-			}
-		}
+	err := forward.Within(reading, v.conn, "request", func() (err error) {
+		text, err = v.head()
+		return err
 	})
+	if errors.Is(err, errMultiplex) {
+		return err
+	}
 	if err == nil && len(text) > maxHead {
 		err = ErrTooLong
 	}
@@ -157,21 +198,48 @@ func (v *visit) read(ctx context.Context) error {
 	return nil
 }
 
+// head reads to the blank line, or so far that it is clear that none will come.
+func (v *visit) head() (text []byte, err error) {
+	b := make([]byte, 2<<10)
+	for from := 0; ; {
+		n, err := v.conn.Read(b)
+		text = append(text, b[:n]...)
+		if v.begun(text) {
+			switch {
+			case len(text) >= len(preface):
+				v.rest = text
+				return nil, errMultiplex
+			case err != nil:
+				return text, err
+			}
+			continue
+		}
+		if i := bytes.Index(text[from:], []byte("\r\n\r\n")); i >= 0 {
+			at := from + i + 4
+			v.rest = text[at:]
+			return text[:at:at], nil
+		}
+		switch {
+		case len(text) > 0 && !isToken(string(text[:1])):
+			return text, bad("begins with %q", text[:1]) // another protocol may never end its head
+		case len(text) > maxHead:
+			return text, ErrTooLong
+		case err != nil:
+			return text, err
+		}
+		from = max(0, len(text)-3)
+	}
+}
+
 func (v *visit) version() string { return v.asked.Version.String() }
 
 // refuse answers and returns an error that says so.
 func (v *visit) refuse(ctx context.Context, r Refusal) error {
-	if !isValue(r.Text) {
-		r.Text = http.StatusText(r.Status)
-	}
+	r = r.clean()
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n", v.version(), r.Status, http.StatusText(r.Status), len(r.Text)+2)
+	fmt.Fprintf(&b, "%s %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n", v.version(), r.Status, http.StatusText(r.Status), textType, len(r.Text)+2)
 	if r.Status == http.StatusProxyAuthRequired {
-		realm := v.server.Realm
-		if realm == "" {
-			realm = "proxy"
-		}
-		fmt.Fprintf(&b, "Proxy-Authenticate: Basic realm=%q, charset=\"UTF-8\"\r\n", realm)
+		fmt.Fprintf(&b, "Proxy-Authenticate: %s\r\n", v.server.challenge())
 	}
 	fmt.Fprintf(&b, "\r\n%s\r\n", r.Text)
 	if err := v.write(ctx, v.conn, "answer", b.Bytes()); err != nil {
@@ -179,6 +247,25 @@ func (v *visit) refuse(ctx context.Context, r Refusal) error {
 	}
 	forward.Linger(v.conn)
 	return fmt.Errorf("%w: %s: %d %s", ErrRefused, v.asked.To, r.Status, r.Text)
+}
+
+const textType = "text/plain; charset=utf-8"
+
+// clean returns r with a text that can stand on a line.
+func (r Refusal) clean() Refusal {
+	if !isValue(r.Text) {
+		r.Text = http.StatusText(r.Status)
+	}
+	return r
+}
+
+// challenge is what a client that must log in is told (RFC 7617).
+func (s *Server) challenge() string {
+	realm := s.Realm
+	if realm == "" {
+		realm = "proxy"
+	}
+	return fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", realm)
 }
 
 func (v *visit) write(ctx context.Context, c net.Conn, what string, p []byte) error {

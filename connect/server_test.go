@@ -299,7 +299,7 @@ func FuzzHead(f *testing.F) {
 		f.Add([]byte(c.say+"QUIT\r\n"), uint8(7))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
-		c := &stream{in: in, step: int(step) + 1}
+		c := &script{in: in, step: int(step) + 1}
 		v := &visit{server: &Server{Handler: &host{}, Absolute: true}, conn: c, limits: forward.DefaultLimits}
 		err := v.read(t.Context())
 		if c.read > maxHead+2<<10 {
@@ -322,15 +322,15 @@ func FuzzHead(f *testing.F) {
 	})
 }
 
-// A stream is a connection that holds what will be read.
-type stream struct {
+// A script is a connection that holds what will be read.
+type script struct {
 	net.Conn
 	in   []byte
 	step int
 	read int
 }
 
-func (s *stream) Read(p []byte) (int, error) {
+func (s *script) Read(p []byte) (int, error) {
 	if len(s.in) == 0 {
 		return 0, io.EOF
 	}
@@ -340,6 +340,6 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *stream) Write(p []byte) (int, error)     { return len(p), nil }
-func (s *stream) SetDeadline(time.Time) error     { return nil }
-func (s *stream) SetReadDeadline(time.Time) error { return nil }
+func (s *script) Write(p []byte) (int, error)     { return len(p), nil }
+func (s *script) SetDeadline(time.Time) error     { return nil }
+func (s *script) SetReadDeadline(time.Time) error { return nil }
