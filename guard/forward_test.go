@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,10 @@ func v2(source [4]byte) string {
 	return "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + string(source[:]) + "\xc0\x00\x02\x01" + "\x9c\x40\x00\x19"
 }
 
+// headerless are the cases below in which a balancer passed something on that
+// was no header, or none in time.
+var headerless = []string{"no header", "v2 drop by drop"}
+
 // Only a named balancer with one good header is served, and then as the client
 // that the header names.
 func TestProxied(t *testing.T) {
@@ -41,6 +46,7 @@ func TestProxied(t *testing.T) {
 		name, from, sends string // "|" parts it into writes, a second apart
 		peer              string // as whom it is served; "": it is not
 	}{
+		{"a look whether we listen", "192.0.2.2", "|", ""},
 		{"v1", "192.0.2.2", good, "198.51.100.7"},
 		{"v1, IPv6", "192.0.2.2", "PROXY TCP6 2001:db8::7 2001:db8::1 40000 25\r\n", "2001:db8::7"},
 		{"v2", "192.0.2.2", v2([4]byte{198, 51, 100, 7}), "198.51.100.7"},
@@ -77,9 +83,10 @@ func TestProxied(t *testing.T) {
 				server := &smtp.Server{Name: "mx.example.org", Handler: &b.SMTP}
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})
+				var missing []string
 				go func() {
 					defer close(done)
-					_ = server.Run(ctx, Proxied(l, []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}, own))
+					_ = server.Run(ctx, Proxied(l, []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}, own, func(a netip.Addr) { missing = append(missing, a.String()) }))
 				}()
 				began := time.Now()
 				wrote := make(chan struct{})
@@ -109,6 +116,10 @@ func TestProxied(t *testing.T) {
 				cancel()
 				close(l.conns)
 				<-done
+				told := c.from == "192.0.2.2" && slices.Contains(headerless, c.name)
+				if (len(missing) == 1 && missing[0] == c.from) != told || len(missing) > 1 {
+					t.Errorf("told of %q", missing)
+				}
 			})
 		})
 	}

@@ -117,7 +117,7 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 	wire := &memory{conns: make(chan net.Conn), done: ctx.Done()}
 	var listener net.Listener = wire
 	if len(l.Proxy) > 0 {
-		listener = guard.Proxied(wire, l.Proxy, nil)
+		listener = guard.Proxied(wire, l.Proxy, isOwn(g), nil)
 	}
 	guarded := &guard.SMTP{
 		Name: g.settings.Policy.Hostname.ASCII(), Listener: l.Name, Role: l.Role, Policy: func() *policy.Policy { return g.policy },

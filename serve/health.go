@@ -54,6 +54,9 @@ func (r *Relay) Summary(ctx context.Context) string {
 	if n := len(r.traffic.Breakouts()); n > 0 {
 		text += fmt.Sprintf("; breakouts held: %d (postern release)", n)
 	}
+	if n := len(r.suspended.now()); n > 0 {
+		text += fmt.Sprintf("; trusted clients suspended: %d (postern top)", n)
+	}
 	if a := g.audited.Load(); a != nil {
 		text += "; audited " + a.At.UTC().Format(time.RFC3339)
 	}

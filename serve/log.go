@@ -17,17 +17,20 @@ func (r *Relay) note(e guard.Event) {
 	switch {
 	case e.Kind == guard.Refused && (e.Cause == string(policy.Relaying) || e.Cause == string(policy.NotTrusted)):
 		r.wall.turnedAway()
+	case e.Kind == guard.Withdrawn:
+		r.suspend(e.Identity, e.Why, attr.Message(e.Message), attr.Listener(e.Listener), attr.Peer(e.Peer), attr.Helo(e.Helo))
+		return
 	case e.Kind == guard.Accepted && e.Role == policy.MX && r.leaves(e.Grants):
 		r.wall.relayed(time.Now())
 		r.metrics.strangerGrants.Inc()
 	}
 	level := slog.LevelInfo
 	switch e.Kind {
-	case guard.Withdrawn, guard.Held, guard.OverBudget, guard.NotStored:
+	case guard.Held, guard.OverBudget, guard.NotStored:
 		level = slog.LevelWarn
 	case guard.Connected, guard.Closed:
 		level = slog.LevelDebug
-	case guard.Refused, guard.Accepted, guard.LoggedIn, guard.LoginFailed:
+	case guard.Refused, guard.Accepted, guard.LoggedIn, guard.LoginFailed, guard.Withdrawn:
 	}
 	r.o.Log.LogAttrs(context.Background(), level, "smtp", attributes(e)...)
 }

@@ -35,6 +35,8 @@ type metrics struct {
 	deliverySecs   prometheus.Histogram
 	breakouts      prometheus.Counter
 	listeners      prometheus.Gauge
+	withdrawn      prometheus.Counter
+	suspended      prometheus.Gauge
 	tunnels        prometheus.Gauge
 }
 
@@ -61,6 +63,7 @@ func newMetrics() *metrics {
 	m.auditClosed = gauge("audit_closed", "1 while the last self-audit found the relay closed.")
 	m.auditAt = gauge("audit_timestamp_seconds", "When the last self-audit began.")
 	m.tunnels = gauge("tunnels", "Tunnels that are open.")
+	m.suspended = gauge("suspended_clients", "Trusted clients that are trusted no more, until a reload.")
 	m.listeners = gauge("listeners", "Listeners in force.")
 	m.commit = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "postern_commit_seconds", Help: "From the end of a message to its being on disk.",
@@ -72,7 +75,8 @@ func newMetrics() *metrics {
 	})
 	m.strangerGrants = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_stranger_grants_total", Help: "Strangers' messages relayed to others: 0 for ever."})
 	m.breakouts = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_breakouts_total", Help: "Identities that began to send far more than they are used to."})
-	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants, m.breakouts)
+	m.withdrawn = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_trust_withdrawn_total", Help: "Trusted clients that lost their trust: others seem to hide behind their addresses."})
+	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants, m.breakouts, m.withdrawn)
 	return m
 }
 

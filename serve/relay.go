@@ -50,6 +50,9 @@ type Relay struct {
 	deliver  *deliver.Deliverer
 	open     guard.Tunnels
 
+	suspended  suspensions
+	headerless headerless
+
 	mu      sync.Mutex      // one reload at a time
 	serving *serving        // the listeners of the generation in force; nil before Run
 	root    context.Context //nolint:containedctx // that of Run: listeners outlive the reload that starts them
@@ -79,6 +82,9 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 	}
 	g, err := r.build(ctx, settings)
 	if err != nil {
+		return nil, err
+	}
+	if err = r.resumeSuspensions(); err != nil {
 		return nil, err
 	}
 	if r.wall, err = openWall(o.State.Join("wall.json")); err != nil {
@@ -240,7 +246,7 @@ func (r *Relay) Reload(ctx context.Context) error {
 		r.o.Log.LogAttrs(ctx, slog.LevelError, "reload refused; the running policy stays in force", attr.Err(err))
 		return err
 	}
-	r.guard.Witness.Restore() // the operator has looked
+	r.complain(r.restore()) // the operator has looked
 	r.o.Log.LogAttrs(ctx, slog.LevelInfo, "reloaded", slog.String("policy", r.current.Load().policy.Hash()))
 	return nil
 }
@@ -270,19 +276,20 @@ func (r *Relay) replace(ctx context.Context, s Settings) error {
 
 // Status is what a relay says of itself.
 type Status struct {
-	Policy    string             `json:"policy"`
-	File      string             `json:"file,omitempty"`
-	Listeners []ListenerStatus   `json:"listeners"`
-	Audited   *Audited           `json:"audited"`
-	Proof     string             `json:"proof"`
-	Wall      Wall               `json:"wall"`
-	Hold      string             `json:"hold,omitempty"`
-	State     string             `json:"state"`
-	Suspended map[string]string  `json:"suspended,omitempty"`
-	Warnings  []*problem.Problem `json:"warnings,omitempty"`
-	Budgets   []BudgetStatus     `json:"budgets,omitempty"`
-	Breakouts []meter.Breakout   `json:"breakouts,omitempty"`
-	First     string             `json:"-"` // the password of the first user, once
+	Policy     string             `json:"policy"`
+	File       string             `json:"file,omitempty"`
+	Listeners  []ListenerStatus   `json:"listeners"`
+	Audited    *Audited           `json:"audited"`
+	Proof      string             `json:"proof"`
+	Wall       Wall               `json:"wall"`
+	Hold       string             `json:"hold,omitempty"`
+	State      string             `json:"state"`
+	Suspended  []Suspension       `json:"suspended,omitempty"`
+	Headerless []Headerless       `json:"headerless,omitempty"`
+	Warnings   []*problem.Problem `json:"warnings,omitempty"`
+	Budgets    []BudgetStatus     `json:"budgets,omitempty"`
+	Breakouts  []meter.Breakout   `json:"breakouts,omitempty"`
+	First      string             `json:"-"` // the password of the first user, once
 }
 
 // A ListenerStatus is one way in and where it is.
@@ -297,7 +304,7 @@ func (r *Relay) Status() Status {
 	g := r.current.Load()
 	s := Status{
 		Policy: g.policy.Hash(), File: g.settings.File, Audited: g.audited.Load(), Proof: g.proof.Summary(), Wall: r.wall.now(time.Now()),
-		Hold: g.settings.Hold, State: r.o.State.Path, Warnings: g.warnings, First: r.first, Suspended: map[string]string{},
+		Hold: g.settings.Hold, State: r.o.State.Path, Warnings: g.warnings, First: r.first, Suspended: r.suspended.now(), Headerless: r.headerless.now(),
 	}
 	s.Budgets, s.Breakouts = r.budgets(time.Now()), r.traffic.Breakouts()
 	for _, l := range g.settings.Listeners {
@@ -305,11 +312,6 @@ func (r *Relay) Status() Status {
 	}
 	for _, w := range g.settings.Gateways {
 		s.Listeners = append(s.Listeners, ListenerStatus{Name: w.Name, Role: "gateway", Addrs: r.sockets.Load().addrs(w.Name)})
-	}
-	for _, t := range g.settings.Policy.Trusted {
-		if why := r.guard.Witness.Suspended(t.Name); why != "" {
-			s.Suspended[t.Name] = why
-		}
 	}
 	return s
 }

@@ -32,6 +32,7 @@ type running struct {
 	ended    chan error
 	stop     context.CancelFunc
 	phase    func(Phase)
+	log      lines
 }
 
 func run(t *testing.T, s Settings) *running {
@@ -48,7 +49,7 @@ func (r *running) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Relay, err = New(r.t.Context(), Options{State: folder, Log: slog.New(slog.DiscardHandler), Phase: r.phase, Load: func() (Settings, error) { return r.settings, nil }})
+	r.Relay, err = New(r.t.Context(), Options{State: folder, Log: slog.New(slog.NewTextHandler(&r.log, nil)), Phase: r.phase, Load: func() (Settings, error) { return r.settings, nil }})
 	if err != nil {
 		r.t.Fatal(errors.Join(err, folder.Close()))
 	}

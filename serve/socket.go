@@ -249,7 +249,7 @@ func (r *Relay) serve(g *generation) {
 			}
 			s.listeners = append(s.listeners, listener)
 			if len(l.Proxy) > 0 {
-				listener = guard.Proxied(listener, l.Proxy, isOwn(g))
+				listener = guard.Proxied(listener, l.Proxy, isOwn(g), func(a netip.Addr) { r.noHeader(l.Name, a) })
 			}
 			s.group.Go(func() { r.complain(server.Run(ctx, listener)) })
 		}

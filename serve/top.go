@@ -19,6 +19,8 @@ type Top struct {
 	Destinations []TopDestination `json:"destinations"`   // those where most happens first
 	More         int              `json:"more,omitempty"` // that were left off
 	Breakouts    []meter.Breakout `json:"breakouts,omitempty"`
+	Suspended    []Suspension     `json:"suspended,omitempty"`
+	Headerless   []Headerless     `json:"headerless,omitempty"`
 	Hold         string           `json:"hold,omitempty"`
 }
 
@@ -37,7 +39,8 @@ const mostTop = 50
 func (r *Relay) top(ctx context.Context) (Top, error) {
 	now := time.Now()
 	t := Top{
-		At: now, Rates: r.traffic.Rates(now), Messages: map[string]int{}, Breakouts: r.traffic.Breakouts(), Hold: r.current.Load().settings.Hold,
+		At: now, Rates: r.traffic.Rates(now), Messages: map[string]int{}, Breakouts: r.traffic.Breakouts(),
+		Suspended: r.suspended.now(), Headerless: r.headerless.now(), Hold: r.current.Load().settings.Hold,
 	}
 	stats, err := r.queue.Stats(ctx)
 	if err != nil {

@@ -250,6 +250,7 @@ type TrafficPage struct {
 	Currency  string           `json:"currency,omitempty"`
 	Budgets   []BudgetStatus   `json:"budgets,omitempty"`
 	Breakouts []meter.Breakout `json:"breakouts,omitempty"`
+	Suspended []Suspension     `json:"suspended,omitempty"`
 }
 
 // page of traffic: by a dimension, since a time or of a month.
@@ -260,7 +261,7 @@ func (r *Relay) trafficPage(v url.Values) (TrafficPage, error) {
 		return TrafficPage{}, fmt.Errorf("by %q: write identity, client or destination", v.Get("by"))
 	}
 	t := &r.current.Load().settings.Traffic
-	page := TrafficPage{By: d.String(), Price: t.Price, Currency: t.Currency, Budgets: r.budgets(now), Breakouts: r.traffic.Breakouts()}
+	page := TrafficPage{By: d.String(), Price: t.Price, Currency: t.Currency, Budgets: r.budgets(now), Breakouts: r.traffic.Breakouts(), Suspended: r.suspended.now()}
 	if s := v.Get("month"); s != "" {
 		month, err := time.Parse("2006-01", s)
 		if err != nil {

@@ -92,9 +92,8 @@ func (r *Relay) lookAround(ctx context.Context) {
 	}
 	for _, n := range g.policy.OnTheRoad(surroundings(r.complain)) {
 		client := g.policy.TrustedBy(n.Prefix.Addr())
-		if r.guard.Witness.Withdraw(client, fmt.Sprintf("%s now holds a gateway or a bridge of this machine", n.Prefix)) {
-			r.o.Log.LogAttrs(ctx, slog.LevelError, "trust withdrawn: a trusted network now holds a gateway or a bridge of this machine; reload when it is right again",
-				attr.Identity(client), attr.At(n.At))
+		if why := fmt.Sprintf("%s now holds a gateway or a bridge of this machine", n.Prefix); r.guard.Witness.Withdraw(client, why) {
+			r.suspend(client, why, attr.At(n.At))
 		}
 	}
 	r.recheckTunnels(ctx, g.policy) // trust is withdrawn by what the guard sees, too

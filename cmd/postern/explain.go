@@ -44,6 +44,11 @@ Exit code: 0 when every recipient would be granted, 1 when one is refused.`,
 				return err
 			}
 			q := question{listener: listener, auth: auth, helo: helo, tls: !plain}
+			if path, err := p.folder(); err == nil && readable(path) {
+				if q.suspended, err = serve.Suspended(path); err != nil {
+					return badConfig(c.ErrOrStderr(), err)
+				}
+			}
 			if err := q.parse(pol, from, sender, recipients); err != nil {
 				return err
 			}
@@ -99,6 +104,12 @@ func (p *place) policy(c *cobra.Command) (*policy.Policy, error) {
 	return pol, nil
 }
 
+// readable reports whether we may look into a state folder.
+func readable(path string) bool {
+	_, err := os.ReadDir(path)
+	return err == nil
+}
+
 // A question is a session that did not take place.
 type question struct {
 	listener, auth, helo string
@@ -106,6 +117,7 @@ type question struct {
 	addr                 netip.Addr
 	from                 mail.ReversePath
 	to                   []mail.ForwardPath
+	suspended            []serve.Suspension // by the relay of the state folder
 }
 
 func (q *question) parse(p *policy.Policy, from, sender string, recipients []string) error {
@@ -168,10 +180,21 @@ func bracketed(s string) string {
 
 func (q *question) explain(p *policy.Policy) []policy.Explanation {
 	var list []policy.Explanation
+	_, suspended := q.doubt(p)
 	for _, to := range q.to {
-		list = append(list, p.Explain(policy.Client{Listener: q.listener, Addr: q.addr, TLS: q.tls, Identity: q.auth}, q.from, to))
+		list = append(list, p.Explain(policy.Client{Listener: q.listener, Addr: q.addr, TLS: q.tls, Identity: q.auth, Suspended: suspended}, q.from, to))
 	}
 	return list
+}
+
+// doubt is why the client is trusted no more, if it is so.
+func (q *question) doubt(p *policy.Policy) (serve.Suspension, bool) {
+	for _, s := range q.suspended {
+		if s.Client == p.TrustedBy(q.addr) {
+			return s, true
+		}
+	}
+	return serve.Suspension{}, false
 }
 
 func (q *question) print(w io.Writer, p *policy.Policy, list []policy.Explanation) {
@@ -180,6 +203,9 @@ func (q *question) print(w io.Writer, p *policy.Policy, list []policy.Explanatio
 	fmt.Fprintf(w, "EHLO     %s   no weight: a name that anybody can give\n", q.helo)
 	if q.auth != "" {
 		fmt.Fprintf(w, "AUTH     %s\n", q.auth)
+	}
+	if s, ok := q.doubt(p); ok {
+		_ = printSuspended(w, []serve.Suspension{s}) // as the lines around it
 	}
 	fmt.Fprintf(w, "MAIL     %s\n", q.from)
 	for i, e := range list {

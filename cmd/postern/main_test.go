@@ -40,9 +40,10 @@ func awaitRelay(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// send hands a relay one message: send STATE LISTENER FROM TO HEADER...
+// send hands a relay one message: send STATE LISTENER FROM TO HEADER... A header
+// "EHLO name" is the client's name.
 func send(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 4 {
+	if len(args) < 4 {
 		ts.Fatalf("usage: send STATE LISTENER FROM TO HEADER...")
 	}
 	var s serve.Status
@@ -56,7 +57,15 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 	defer conn.Close()
 	c, err := smtp.NewClient(context.Background(), conn, smtp.ClientOptions{})
 	ts.Check(err)
-	ts.Check(c.Hello(context.Background(), "client.example"))
+	name := "client.example"
+	args = slices.DeleteFunc(args, func(s string) bool {
+		given, ok := strings.CutPrefix(s, "EHLO ")
+		if ok {
+			name = given
+		}
+		return ok
+	})
+	ts.Check(c.Hello(context.Background(), name))
 	from, err := mail.ParseReversePath(args[2])
 	ts.Check(err)
 	to, err := mail.ParseForwardPath(args[3])
@@ -64,7 +73,7 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 	text := strings.Join(append(args[4:], "", "text", ""), "\r\n")
 	_, reply, err := c.Send(context.Background(), mail.Envelope{From: from, To: []mail.Recipient{{Path: to}}}, strings.NewReader(text))
 	ts.Check(err)
-	if !reply.Positive() {
+	if reply.Positive() == neg {
 		ts.Fatalf("%s to %s: %s", from, to, reply)
 	}
 	ts.Check(c.Quit(context.Background()))

@@ -166,6 +166,10 @@ func drawTop(t *serve.Top, now time.Time, live bool) string {
 	for _, o := range t.Breakouts {
 		fmt.Fprintf(&b, "breakout of %s since %s: postern release %[1]s, or postern reject %[1]s\n", told(o.Who), o.Since.Local().Format("2 Jan 15:04:05"))
 	}
+	_ = printSuspended(&b, t.Suspended) // into memory
+	for _, h := range t.Headerless {
+		fmt.Fprintf(&b, "balancer %s passed on %d connections to %s without a PROXY header, the last at %s\n", h.Balancer, h.Connections, told(h.Listener), h.Last.Local().Format("2 Jan 15:04:05"))
+	}
 	b.WriteString("\n")
 	if len(t.Destinations) == 0 {
 		b.WriteString("Nothing waits.\n")

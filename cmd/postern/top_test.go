@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,11 +28,15 @@ func TestTopIsDrawn(t *testing.T) {
 			{Status: deliver.Status{Active: 1}, Messages: 1},
 		},
 		More: 7, Breakouts: []meter.Breakout{{Who: "anna\x1b[1m", Since: now.Add(-time.Hour)}}, Hold: "no route",
+		Suspended:  []serve.Suspension{{Client: "scanner\x1b[1m", Why: "other clients hide", Since: now.Add(-time.Hour)}},
+		Headerless: []serve.Headerless{{Listener: "mx", Balancer: netip.MustParseAddr("192.0.2.2"), Connections: 3, Last: now}},
 	}
 	want := `14:02:11   in 12.3/s   out 4.0/s   deferred 0.5/s   failed 0.0/s
 queue: 1 fresh, 2 active, 3 deferred, 4 held
 held: no route
 breakout of anna\x1b[1m since 24 Nov 13:02:11: postern release anna\x1b[1m, or postern reject anna\x1b[1m
+suspended since 24 Nov 13:02:11: scanner\x1b[1m: other clients hide; postern reload trusts it again
+balancer 192.0.2.2 passed on 3 connections to mx without a PROXY header, the last at 24 Nov 14:02:11
 
 DESTINATION   ACTIVE  AHEAD  LIMIT  WAITING  HELD  OLDEST  GAP   STATE
 far.example   5       32     20     1000     0     1m30s   -     250 2.0.0 ok\x1b[2J\u{202e}

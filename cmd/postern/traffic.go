@@ -107,6 +107,16 @@ func printTraffic(w io.Writer, page *serve.TrafficPage, asJSON bool) error {
 	for _, b := range page.Breakouts {
 		fmt.Fprintf(w, "breakout of %s since %s: postern release %[1]s, or postern reject %[1]s\n", told(b.Who), b.Since.Local().Format("2 Jan 15:04:05"))
 	}
+	return printSuspended(w, page.Suspended)
+}
+
+// printSuspended names the trusted clients that are trusted no more.
+func printSuspended(w io.Writer, list []serve.Suspension) error {
+	for _, s := range list {
+		if _, err := fmt.Fprintf(w, "suspended since %s: %s: %s; postern reload trusts it again\n", s.Since.Local().Format("2 Jan 15:04:05"), told(s.Client), told(s.Why)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
