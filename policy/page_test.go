@@ -22,6 +22,7 @@ var demands = []struct{ what, where, test string }{
 	{"A trusted client that turns out to be a forwarder loses its trust, by signs that add up", "guard/witness.go", "TestForwardersAndCustomers"},
 	{"A balancer is no trusted client", "policy/trust.go", "TestBalancerIsNotTrusted"},
 	{"PROXY is taken from named hosts, and demanded of them", "guard/forward.go", "TestProxied"},
+	{"Whoever a header names is a stranger, and it is tried with every class of them", "serve/audit_proxy.go", "TestSelfAuditBehindAProxy"},
 	{"XCLIENT and forwarded identities are taken from nobody", "guard/session.go: no such command", "TestRolesAndCommands"},
 	{"An address has one form: a mapped IPv4 address is an IPv4 address", "policy/decide.go", "TestRolesAndCommands"},
 	{"Our domains are exact names", "policy/recipient.go", "TestNamesThatAreNotOurs"},

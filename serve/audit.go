@@ -79,8 +79,8 @@ func (g *generation) audit(ctx context.Context) (*Audited, error) {
 	witnesses := g.witnesses()
 	a.Addresses = len(witnesses)
 	for _, l := range g.settings.Listeners {
-		for _, from := range witnesses {
-			if l.Role == policy.Trusted && g.policy.TrustedBy(from) != "" {
+		for _, from := range l.callers(witnesses) {
+			if l.Role == policy.Trusted && g.policy.TrustedBy(from.addr) != "" {
 				continue // no stranger: what it may send was proved
 			}
 			visits <- func() (Audited, error) { return g.auditFrom(ctx, l, from) }
@@ -110,9 +110,9 @@ func (g *generation) witnesses() []netip.Addr {
 	return list
 }
 
-// auditFrom plays the battery against one listener from one address.
-func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr) (Audited, error) {
-	inbox := newInbox(g, l, from)
+// auditFrom plays the battery against one listener for one caller.
+func (g *generation) auditFrom(ctx context.Context, l Listener, from caller) (Audited, error) {
+	inbox := newInbox(g, l, from.who())
 	ctx, cancel := context.WithCancel(ctx)
 	wire := &memory{conns: make(chan net.Conn), done: ctx.Done()}
 	var listener net.Listener = wire
@@ -139,9 +139,9 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 	s := &stranger{inbox: inbox, probe: probe.SMTP{
 		Dial: func(ctx context.Context) (net.Conn, error) { return wire.dial(ctx, l, from) },
 		Addr: netip.AddrPortFrom(inside, auditPorts[l.Role]), Helo: "self-audit.invalid", Timeout: auditPatience,
-		// A balancer of ours names the client before each form; the forms that
-		// claim to be another write their own header.
-		Proxied: slices.ContainsFunc(l.Proxy, func(p netip.Prefix) bool { return p.Contains(from.Unmap()) }),
+		// A balancer of ours that names nobody else names itself before each form;
+		// the forms that claim to be another write their own header.
+		Proxied: from.says == nil && slices.ContainsFunc(l.Proxy, func(p netip.Prefix) bool { return p.Contains(from.addr.Unmap()) }),
 	}}
 	var err error
 	switch l.Role {
@@ -158,7 +158,7 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from netip.Addr)
 		err = errors.New("nobody was answered, so nothing was shown")
 	}
 	if err != nil {
-		return result, fmt.Errorf("self-audit of listener %q from %s: %w", l.Name, from, err)
+		return result, fmt.Errorf("self-audit of listener %q from %s: %w", l.Name, from.who(), err)
 	}
 	return result, nil
 }
@@ -175,10 +175,13 @@ type memory struct {
 	done  <-chan struct{}
 }
 
-func (m *memory) dial(ctx context.Context, l Listener, from netip.Addr) (net.Conn, error) {
-	near, far := pipe(netip.AddrPortFrom(from, 40000), netip.AddrPortFrom(inside, auditPorts[l.Role]))
+func (m *memory) dial(ctx context.Context, l Listener, from caller) (net.Conn, error) {
+	near, far := pipe(netip.AddrPortFrom(from.addr, 40000), netip.AddrPortFrom(inside, auditPorts[l.Role]))
 	select {
 	case m.conns <- far:
+		if len(from.says) > 0 {
+			_, _ = near.Write(from.says) // who was closed already is seen by what is read
+		}
 		return near, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -72,7 +72,7 @@ func TestSelfAuditSeesAnOpenDoor(t *testing.T) {
 	s := ordinary()
 	s.Policy.Trusted[0].MaySendAs = []policy.Senders{must(policy.ParseSenders("*")), must(policy.ParseSenders("<>"))}
 	g := proved(t, s)
-	a, err := g.auditFrom(t.Context(), s.Listeners[3], netip.MustParseAddr("10.1.2.40"))
+	a, err := g.auditFrom(t.Context(), s.Listeners[3], caller{addr: netip.MustParseAddr("10.1.2.40")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestSelfAuditSeesAnOpenDoor(t *testing.T) {
 		t.Errorf("the breach says %q", got)
 	}
 	for _, l := range s.Listeners[:3] { // and the same client is nobody elsewhere
-		if a, err := g.auditFrom(t.Context(), l, netip.MustParseAddr("10.1.2.40")); err != nil || !a.Closed() {
+		if a, err := g.auditFrom(t.Context(), l, caller{addr: netip.MustParseAddr("10.1.2.40")}); err != nil || !a.Closed() {
 			t.Errorf("listener %s: %+v, %v", l.Name, a, err)
 		}
 	}
@@ -95,19 +95,50 @@ func TestSelfAuditBehindAProxy(t *testing.T) {
 	s := ordinary()
 	s.Listeners[0].Proxy = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}
 	s.Policy.Listeners[0].ProxyFrom = []policy.Network{{Prefix: s.Listeners[0].Proxy[0]}}
-	g := proved(t, s)
+	g := must(prove(s, s.Policy.Users, policy.Surroundings{Own: []netip.Addr{netip.MustParseAddr("203.0.113.1")}}))
+	g.tls = proved(t, ordinary()).tls
 	a, err := g.audit(t.Context())
 	if err != nil || !a.Closed() {
 		t.Errorf("audit = %+v, %v", a, err)
 	}
 	for _, balancer := range []string{"192.0.2.2", "::ffff:192.0.2.2"} { // each form came behind its header
-		if one, err := g.auditFrom(t.Context(), s.Listeners[0], netip.MustParseAddr(balancer)); err != nil || one.Played < 80 {
+		if one, err := g.auditFrom(t.Context(), s.Listeners[0], caller{addr: netip.MustParseAddr(balancer)}); err != nil || one.Played < 80 {
 			t.Errorf("from the balancer %s: %+v, %v", balancer, one, err)
 		}
 	}
-	one, err := g.auditFrom(t.Context(), s.Listeners[0], netip.MustParseAddr("198.51.100.7"))
+	for _, c := range s.Listeners[0].callers([]netip.Addr{
+		netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("10.1.2.40"), // the scanner, who is nobody here
+		netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"), netip.MustParseAddr("::ffff:127.0.0.1"), netip.MustParseAddr("203.0.113.1"),
+	}) {
+		if c.says == nil {
+			continue
+		}
+		one, err := g.auditFrom(t.Context(), s.Listeners[0], c)
+		client := c.named.IsValid() && !c.named.Unmap().IsLoopback() && c.named.String() != "203.0.113.1" // which is this machine
+		if err != nil || !one.Closed() || client != (one.Played >= 80) || !client && one.Played > 0 {
+			t.Errorf("behind %q: %d forms were played, breaches %v, %v", c.says, one.Played, one.Breaches, err)
+		}
+	}
+	one, err := g.auditFrom(t.Context(), s.Listeners[0], caller{addr: netip.MustParseAddr("198.51.100.7")})
 	if err != nil || one.Played != 0 {
 		t.Errorf("a stranger who connects directly was answered: %+v, %v", one, err)
+	}
+}
+
+// The audit must see a header that makes its client trusted: a listener that
+// the policy does not know to be behind a balancer.
+func TestSelfAuditSeesATrustedHeader(t *testing.T) {
+	s := ordinary()
+	s.Policy.Trusted[0].MaySendAs = []policy.Senders{must(policy.ParseSenders("*"))}
+	g := proved(t, s)
+	l := s.Listeners[3]
+	l.Proxy = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}
+	scanner := netip.MustParseAddr("10.1.2.40")
+	for _, says := range [][]byte{headerV1(scanner), headerV2(scanner)} {
+		a, err := g.auditFrom(t.Context(), l, caller{l.Proxy[0].Addr(), scanner, says})
+		if err != nil || a.Closed() || a.Breaches[0].From != scanner {
+			t.Errorf("behind %q: %+v, %v", says, a, err)
+		}
 	}
 }
 
