@@ -46,9 +46,10 @@ const (
 
 var errUnasked = errors.New("the connection ended without a request")
 
-// serve serves c, on which nothing was read, until its client or ctx ends it.
-// It returns nil where a request came: each has told the handler of its end.
-func (m *multiplex) serve(ctx context.Context, c net.Conn) error {
+// serve serves c, on which nothing was read, until its client or ctx ends it;
+// behind open it takes no requests and ends with its last tunnel. It returns
+// nil where a request came: each has told the handler of its end.
+func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &single{conn: make(chan net.Conn, 1), over: make(chan struct{})}
@@ -79,6 +80,9 @@ func (m *multiplex) serve(ctx context.Context, c net.Conn) error {
 	}
 	silent(&library.ErrorLog)
 	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer context.AfterFunc(open, func() {
+		_ = library.Shutdown(open) // says GOAWAY; it would wait, and need not
+	})()
 	_ = library.Serve(l) // returns when the connection has ended, whose end is no error
 	stop()
 	cause := context.Cause(ctx)
@@ -165,7 +169,7 @@ func (m *multiplex) tunnel(ctx context.Context, p *Peer, w http.ResponseWriter, 
 	}
 	leave := m.take()
 	if leave == nil {
-		return a, n, true, m.refuse(w, a, Refusal{http.StatusServiceUnavailable, "too many tunnels at once"})
+		return a, n, true, errors.Join(ErrPlaces, m.refuse(w, a, Refusal{http.StatusServiceUnavailable, "too many tunnels at once"}))
 	}
 	defer leave()
 	far, refusal := m.dial(r.Context(), p, a.Request)

@@ -505,6 +505,50 @@ func TestStreamsHoldPlaces(t *testing.T) {
 	}
 }
 
+// A listener that is closed, as at a reload, leaves its tunnels, and takes no
+// request more on the connections that carry them.
+func TestTunnelsOutliveTheirListener(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &station{way: echo}
+	done := make(chan error, 1)
+	go func() { done <- (&Server{Handler: h}).Run(t.Context(), l) }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	if _, err := io.WriteString(idle, begins); err != nil {
+		t.Fatal(err)
+	}
+	tunnel, _, err := Request{To: to(t, "mx.example:25"), Version: HTTP2}.Connect(t.Context(), conn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	if _, err := io.Copy(io.Discard, idle); err != nil { // ends by itself, long before Limits.Request
+		t.Error(err)
+	}
+	_ = tunnel.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() { _, _ = io.WriteString(tunnel, "still here") }()
+	if _, err := io.ReadFull(tunnel, make([]byte, 10)); err != nil {
+		t.Error(err)
+	}
+	if h.count() != 1 { // that of the idle connection
+		t.Errorf("%d ends", h.count())
+	}
+	_ = tunnel.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
 func (s *station) waitFor(t *testing.T, n int) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); s.count() < n; {

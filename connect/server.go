@@ -56,29 +56,54 @@ type Server struct {
 }
 
 // Run serves the connections of l until ctx ends, cuts its tunnels then, and
-// waits for them. An SMTP client behind a tunnel that is cut sends again.
+// waits for them. An SMTP client behind a tunnel that is cut sends again. When
+// l is closed before, tunnels go on and nothing is asked for any more.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	places := forward.NewPlaces(s.Limits)
-	return places.Serve(ctx, l, func(ctx context.Context, c net.Conn) {
-		_ = s.serveConn(ctx, c, places) // the handler heard why in Ended
+	open, closed := context.WithCancel(ctx)
+	defer closed()
+	return places.Serve(ctx, &closing{l, closed}, func(ctx context.Context, c net.Conn) {
+		_ = s.serveConn(ctx, open, c, places) // the handler heard why in Ended
 	})
 }
 
-// ErrRefused is the kind of the error about a client that got no way.
-var ErrRefused = errors.New("refused")
+// A closing listener says so when it is closed: who took its place may serve
+// by other rules, and connections that carry many requests must go there.
+type closing struct {
+	net.Listener
+	closed func()
+}
+
+// Accept returns the next connection.
+func (l *closing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if errors.Is(err, net.ErrClosed) {
+		l.closed()
+	}
+	return c, err
+}
+
+// The kinds of the error about a client that got no way; test with errors.Is.
+var (
+	ErrRefused = errors.New("refused")
+	ErrPlaces  = errors.New("its client has no place left") // of Limits.PerClient or Limits.Connections
+)
 
 // ServeConn serves one connection and closes it. It returns what Ended was
 // told, over HTTP/2 nil where a request came. The handshake of a *tls.Conn is
 // made here, where it was not yet.
-func (s *Server) ServeConn(ctx context.Context, c net.Conn) error { return s.serveConn(ctx, c, nil) }
+func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
+	return s.serveConn(ctx, ctx, c, nil)
+}
 
-func (s *Server) serveConn(ctx context.Context, c net.Conn, places *forward.Places) error {
+// serveConn takes requests until open ends, and carries tunnels until ctx does.
+func (s *Server) serveConn(ctx, open context.Context, c net.Conn, places *forward.Places) error {
 	defer c.Close()
 	v := &visit{server: s, conn: c, limits: s.Limits.WithDefaults(), peer: Peer{Remote: netop.AddrPort(c.RemoteAddr()), Local: netop.AddrPort(c.LocalAddr())}}
 	n, err := v.serve(ctx)
 	if errors.Is(err, errMultiplex) {
 		m := &multiplex{server: s, limits: v.limits, places: places, peer: v.peer}
-		if err = m.serve(ctx, forward.Unread(c, v.rest)); err == nil {
+		if err = m.serve(ctx, open, forward.Unread(c, v.rest)); err == nil {
 			return nil
 		}
 	}
