@@ -50,7 +50,11 @@ func (s *Connect) Ended(p *connect.Peer, r connect.Request, n forward.Count, err
 	known, _ := s.visits.LoadAndDelete(p)
 	v, _ := known.(*visit)
 	if v == nil || v.tunnel == nil {
-		s.note(TunnelEvent{Kind: Refused, ID: s.NewID(), Peer: p.Remote.Addr().Unmap(), Place: place(r.To), Cause: string(policy.NeedLogin), Why: text(err)})
+		cause := string(policy.NeedLogin)
+		if errors.Is(err, connect.ErrPlaces) {
+			cause = CauseRate
+		}
+		s.note(TunnelEvent{Kind: Refused, ID: s.NewID(), Peer: p.Remote.Addr().Unmap(), Place: place(r.To), Cause: cause, Why: text(err)})
 		return
 	}
 	s.ended(v.tunnel, n, err)

@@ -26,7 +26,7 @@ import (
 // user.
 type frontDoor struct {
 	t      *testing.T
-	door   string // socks or connect
+	door   string // socks, connect, or connect over HTTP/2
 	mu     sync.Mutex
 	events []TunnelEvent
 	dialed []string
@@ -115,6 +115,8 @@ type arriving struct {
 
 func (f arriving) RemoteAddr() net.Addr { return f.remote }
 
+const overHTTP2 = "connect over HTTP/2"
+
 // ask plays one client, and returns the banner that it reads or why it does not.
 func (h *frontDoor) ask(client, to, user, password string) string {
 	ours, theirs := net.Pipe()
@@ -138,7 +140,13 @@ func (h *frontDoor) ask(client, to, user, password string) string {
 	if h.door == "socks" {
 		_, err = socks.Request{Version: 5, Command: socks.Connect, To: address, User: user, Password: password}.Play(context.Background(), ours, nil)
 	} else {
-		tunnel, _, err = connect.Request{To: address, Auth: connect.Auth{User: user, Password: password}}.Connect(context.Background(), ours, nil)
+		r := connect.Request{To: address, Auth: connect.Auth{User: user, Password: password}}
+		if h.door == overHTTP2 {
+			r.Version = connect.HTTP2
+		}
+		if tunnel, _, err = r.Connect(context.Background(), ours, nil); err == nil {
+			defer tunnel.Close()
+		}
 	}
 	if err != nil {
 		return refusalOf(err)
@@ -163,7 +171,7 @@ func refusalOf(err error) string {
 }
 
 func TestGateway(t *testing.T) {
-	for _, door := range []string{"socks", "connect"} {
+	for _, door := range []string{"socks", "connect", overHTTP2} {
 		for _, c := range []struct {
 			name, client, to, user, password string
 			want                             string
@@ -247,7 +255,7 @@ func TestSOCKS4NamesNobody(t *testing.T) {
 // What was decided before the way was made may have been taken back since: who
 // is disabled while we connect is led nowhere.
 func TestGatewayDecidesAgainOnceItIsConnected(t *testing.T) {
-	for _, door := range []string{"socks", "connect"} {
+	for _, door := range []string{"socks", "connect", overHTTP2} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newFrontDoor(t, door)
 			open := &Tunnels{}

@@ -72,7 +72,7 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 			}
 			s.listeners = append(s.listeners, listener)
 			if w.TLS {
-				listener = tls.NewListener(listener, g.tls.config(false))
+				listener = tls.NewListener(listener, g.gatewayTLS(w.Door))
 			}
 			s.group.Go(func() {
 				if err := run(r.root, listener); ctx.Err() == nil {
@@ -81,6 +81,16 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 			})
 		}
 	}
+}
+
+// gatewayTLS makes the TLS of one gateway: at the connect door the client may
+// choose HTTP/2 in it.
+func (g *generation) gatewayTLS(d door.Door) *tls.Config {
+	config := g.tls.config(false)
+	if d == door.Connect {
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return config
 }
 
 // gatewayServer returns the engine of a door with its guard.
@@ -209,6 +219,8 @@ func gatewayForms(d door.Door, to forward.Address) (forms []func(context.Context
 		{To: to, Version: connect.HTTP10},
 		{To: to, Auth: connect.Auth{User: "nobody-has-this", Password: "guess"}},
 		{To: to, Auth: connect.Auth{Token: "guess"}},
+		{To: to, Version: connect.HTTP2},
+		{To: to, Version: connect.HTTP2, Auth: connect.Auth{User: "nobody-has-this", Password: "guess"}},
 	} {
 		forms = append(forms, func(ctx context.Context, c net.Conn) error { _, _, err := r.Connect(ctx, c, nil); return err })
 	}

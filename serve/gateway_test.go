@@ -16,6 +16,7 @@ import (
 	"postern/door"
 	"postern/forward"
 	"postern/internal/identity"
+	"postern/internal/netop"
 	"postern/internal/problem"
 	"postern/policy"
 	"postern/socks"
@@ -59,23 +60,35 @@ func greeter(t *testing.T) (address string, reached chan struct{}) {
 	return l.Addr().String(), reached
 }
 
-// through asks a gateway for a place and talks to what is there.
+// through asks a gateway for a place and talks to what is there. The gateway
+// "connect" is asked over HTTP/1.1, "h2" is the same over HTTP/2.
 func (r *running) through(gateway string, secure bool, to, user, pass string) (string, error) {
 	r.t.Helper()
-	conn := must(net.Dial("tcp", r.sockets.Load().addrs(gateway)[0]))
-	defer conn.Close()
-	if secure {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-	}
 	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
 	defer cancel()
+	name, version, protocols := gateway, connect.HTTP11, []string{"http/1.1"}
+	if gateway == "h2" {
+		name, version, protocols = "connect", connect.HTTP2, []string{"h2", "http/1.1"}
+	}
+	conn := must(net.Dial("tcp", r.sockets.Load().addrs(name)[0]))
+	defer conn.Close()
+	if secure {
+		t, chosen, err := connect.Handshake(ctx, conn, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
+		if err != nil {
+			return "", err
+		}
+		if spoken := t.ConnectionState().NegotiatedProtocol; chosen != version || (name == "socks") != (spoken == "") {
+			r.t.Errorf("%s: the handshake chose %s (%q)", gateway, chosen, spoken)
+		}
+		conn = t
+	}
 	address := must(forward.ParseAddress(to))
 	var err error
 	if gateway == "socks" {
 		_, err = socks.Request{Version: 5, Command: socks.Connect, To: address, User: user, Password: pass}.Play(ctx, conn, nil)
 	} else {
 		var tunnel net.Conn
-		tunnel, _, err = connect.Request{To: address, Auth: connect.Auth{User: user, Password: pass}}.Connect(ctx, conn, nil)
+		tunnel, _, err = connect.Request{To: address, Version: version, Auth: connect.Auth{User: user, Password: pass}}.Connect(ctx, conn, nil)
 		if err == nil {
 			conn = tunnel
 		}
@@ -103,7 +116,7 @@ func TestGatewaysOfARelay(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.waitFor("ben", true)
-		for _, gateway := range []string{"socks", "connect"} {
+		for _, gateway := range []string{"socks", "connect", "h2"} {
 			got, err := r.through(gateway, secure, inner, "ben", password)
 			if err != nil || got != "220 inner\r\necho hello\r\n" {
 				t.Errorf("%s: %q, %v", gateway, got, err)
@@ -141,34 +154,52 @@ func TestTunnelsAreDecidedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.waitFor("ben", true)
-	conn := must(net.Dial("tcp", r.sockets.Load().addrs("socks")[0]))
-	defer conn.Close()
-	ask := socks.Request{Version: 5, Command: socks.Connect, To: must(forward.ParseAddress(l.Addr().String())), User: "ben", Password: password}
-	if _, err := ask.Play(t.Context(), conn, nil); err != nil {
-		t.Fatal(err)
+	place := must(forward.ParseAddress(l.Addr().String()))
+	type ends struct {
+		door      string
+		conn, far net.Conn
 	}
-	far := must(l.Accept())
-	defer far.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	_ = far.SetDeadline(time.Now().Add(20 * time.Second))
-	echo := func() error {
-		if _, err := conn.Write([]byte("x")); err != nil {
-			return err
+	var open []ends
+	for _, gateway := range []string{"socks", "connect"} {
+		conn := must(net.Dial("tcp", r.sockets.Load().addrs(gateway)[0]))
+		defer conn.Close()
+		var err error
+		if gateway == "socks" {
+			_, err = socks.Request{Version: 5, Command: socks.Connect, To: place, User: "ben", Password: password}.Play(t.Context(), conn, nil)
+		} else {
+			ask := connect.Request{To: place, Version: connect.HTTP2, Auth: connect.Auth{User: "ben", Password: password}}
+			conn, _, err = ask.Connect(t.Context(), conn, nil)
 		}
-		_, err := far.Read(make([]byte, 1))
-		return err
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := must(l.Accept())
+		defer far.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = far.SetDeadline(time.Now().Add(20 * time.Second))
+		open = append(open, ends{gateway, conn, far})
 	}
 	if err := r.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := echo(); err != nil {
-		t.Fatalf("the reload cut the tunnel: %v", err)
+	for _, e := range open {
+		if _, err := e.conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.far.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("%s: the reload cut the tunnel: %v", e.door, err)
+		}
 	}
 	if err := r.users.Disable("ben"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("the tunnel of a user that is disabled ended with %v", err)
+	for _, e := range open {
+		if _, err := e.far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: the tunnel of a user that is disabled ended with %v", e.door, err)
+		}
+		if _, err := e.conn.Read(make([]byte, 1)); err == nil || netop.IsTimeout(err) {
+			t.Errorf("%s: its client was told %v", e.door, err)
+		}
 	}
 }
 
