@@ -131,13 +131,31 @@ func (k *kernel) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (k *kernel) closed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.out == nil
+}
+
+func (k *kernel) Read(p []byte) (int, error) {
+	if k.closed() {
+		return 0, net.ErrClosed
+	}
+	n, err := k.Conn.Read(p)
+	if k.closed() {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
 func (k *kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.out != nil {
 		close(k.out)
 		k.out = nil
-		_ = k.SetReadDeadline(time.Time{})
+		_ = k.Conn.SetReadDeadline(time.Unix(1, 0)) // for who reads now
+		_ = k.Conn.SetReadDeadline(time.Time{})
 		go func() { _, _ = io.Copy(io.Discard, k.Conn) }() // nobody reads what the other side still writes
 	}
 	return nil
@@ -147,6 +165,15 @@ func (k *kernel) Close() error {
 // ends its writing by a deadline, which what was taken before must outlive.
 func (k *kernel) SetDeadline(t time.Time) error      { return k.SetReadDeadline(t) }
 func (k *kernel) SetWriteDeadline(_ time.Time) error { return nil }
+
+func (k *kernel) SetReadDeadline(t time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.out == nil {
+		return net.ErrClosed
+	}
+	return k.Conn.SetReadDeadline(t)
+}
 
 func (k *kernel) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(k.local) }
 func (k *kernel) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(k.remote) }
@@ -586,6 +613,61 @@ func TestProxyWithoutACollector(t *testing.T) {
 			if d.Verdict != c.want || !strings.Contains(d.Why, c.why) || len(w.asked) > 0 {
 				t.Errorf("%s: %s (%s), led to %v; want %s with %q", c.name, d.Verdict, d.Why, w.asked, c.want, c.why)
 			}
+		})
+	}
+}
+
+// A mailbox is a collector at somebody else's server: nobody may be led there.
+type mailbox struct{ check.Collector }
+
+// With a mailbox mail servers are tested, and of proxies the report says what
+// it lacks: nothing is called closed that was not asked.
+func TestProxiesWithAMailbox(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		serve func(*city) serve
+		want  verdict.Verdict
+		exit  int
+		text  []string
+	}{
+		{"SOCKS for anybody", func(w *city) serve { return serves(open.SOCKS{Dial: w.leads(targetAt)}) }, verdict.Inconclusive, 2, []string{
+			"DOUBTFUL inconclusive: it is a proxy, and nothing could be asked of it", "left out 10 forms need a collector that a proxy can be led to", "do       give the check a collector", "--collector-url",
+		}},
+		{"SOCKS with a login", func(w *city) serve { return serves(open.SOCKS{Dial: w.leads(targetAt), AnyLogin: true}) }, verdict.Closed, 0, []string{"CLOSED", "nobody gets anywhere without a login"}},
+		{"HTTP", func(w *city) serve { return serves(open.Connect{Dial: w.leads(targetAt)}) }, verdict.NotTested, 3, []string{
+			"NOT TESTED", "whether it is a proxy could not be seen", "do       give the check a collector",
+		}},
+		{"a proxy inside TLS", func(w *city) serve {
+			return wrapping{alpn: []string{"h2"}}.around(t, serves(open.Connect{Dial: w.leads(targetAt)}))
+		}, verdict.NotTested, 3, []string{"whether it is a proxy could not be seen"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCity(t)
+				w.hosts[targetAt+":1080"] = c.serve(w)
+				target, err := plan.ParseTarget(targetAt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := check.Run(t.Context(), target, check.Options{Collector: mailbox{w.collector}, Dial: w.from(testerAt), Owned: true, Ports: []uint16{1080}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.serving.Wait()
+				var text bytes.Buffer
+				if err := report.WriteText(&text, r, report.TextOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				if r.Verdict() != c.want || r.ExitCode() != c.exit || len(w.asked) > 0 {
+					t.Errorf("%s, exit code %d, led to %v; want %s, %d, nowhere", r.Verdict(), r.ExitCode(), w.asked, c.want, c.exit)
+				}
+				whole := strings.Join(strings.Fields(text.String()), " ")
+				for _, words := range c.text {
+					if !strings.Contains(whole, strings.Join(strings.Fields(words), " ")) {
+						t.Errorf("the report does not say %q\n%s", words, &text)
+					}
+				}
+			})
 		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 // shares writes how much of the battery was really played, and what was not.
 func (t *text) shares() {
 	played := t.r.doors()
-	played = slices.DeleteFunc(played, func(d *Door) bool { return d.NotTested != "" })
+	played = slices.DeleteFunc(played, func(d *Door) bool { return d.NotTested != "" || d.Verdict == verdict.NotTested })
 	if len(played) == 0 {
 		return
 	}

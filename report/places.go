@@ -65,7 +65,7 @@ func notTested(r Report) string {
 	var parts []string
 	for _, a := range r.Addresses {
 		for _, d := range a.Doors {
-			parts = append(parts, d.Addr.String()+" "+d.NotTested)
+			parts = append(parts, d.Addr.String()+" "+d.Why)
 		}
 		switch n := len(a.Shut); {
 		case n == 0:

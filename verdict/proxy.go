@@ -123,7 +123,7 @@ func (j *Judgement) decideProxy() {
 	}
 	if j.Door == door.Connect && j.unasked() {
 		// Most of what speaks HTTP is a web server.
-		j.Verdict, j.Why = NotTested, "it speaks HTTP, and whether it is a proxy could not be seen: the check "+j.Needs[0]
+		j.Verdict, j.Why, j.Do = NotTested, "it speaks HTTP, and whether it is a proxy could not be seen: the check "+j.Needs[0], needsFront
 		return
 	}
 	if why, do := j.doubtProxy(); why != "" {
@@ -143,6 +143,11 @@ func (j *Judgement) unasked() bool {
 	return len(j.Needs) > 0
 }
 
+// needsFront is said where there is no place of ours that a proxy could be led
+// to: there is no collector, it cannot be reached, or it is a mailbox, and its
+// server is somebody else's.
+const needsFront = "give the check a collector that the proxy can be led to, on a machine of yours that it reaches: --collector DOMAIN, or postern collect and --collector-url"
+
 // doubtProxy returns why nothing can be concluded from what did not come
 // through, or "".
 func (j *Judgement) doubtProxy() (why, do string) {
@@ -157,11 +162,11 @@ func (j *Judgement) doubtProxy() (why, do string) {
 	}
 	switch {
 	case played == 0 && needs != "":
-		return "it is a proxy, and nothing could be asked of it: the check " + needs, "give the check a collector that the proxy can be led to: --collector DOMAIN"
+		return "it is a proxy, and nothing could be asked of it: the check " + needs, needsFront
 	case played == 0:
 		return "no form could be played: " + j.firstReason(), "see the transcript, or try again later"
 	case j.Blind != "" && j.led():
-		return "arrivals could not be seen: " + j.Blind, "give the check a collector that the proxy can be led to: --collector DOMAIN"
+		return "arrivals could not be seen: " + j.Blind, needsFront
 	case j.Tested < enough || j.coreUntested():
 		return j.firstReason(), "see that the proxy's machine reaches the collector, then check again; a port of its own that is not for mail tells the two apart: --collector-ports 443"
 	}
