@@ -142,6 +142,9 @@ func runCheck(c *cobra.Command, f *checkFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.lab && f.resolver == "" {
+		o.Resolver = labNames{} // many machines know localhost by one family alone
+	}
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
 	source, err := f.collector.start(ctx, resolver)

@@ -23,7 +23,7 @@ type collectorFlags struct {
 	domain, listen, zone, zoneListen string
 	addresses                        []string
 	ports                            []uint16
-	standIns                         bool // in the lab: any free port stands for each of the further ones
+	standIns                         map[uint16]uint16 // in the lab: which port stands for each of the further ones, 0 for any that is free
 	url, secret                      string
 	imap, imapUser, imapSecret       string
 	mailbox                          string
@@ -164,14 +164,14 @@ var proxyPorts = []uint16{443, 465, 587}
 // for are taken where they are free.
 func (f *collectorFlags) listenPorts(mail netip.AddrPort, config *collect.Config) error {
 	ports, asked := f.ports, len(f.ports) > 0
-	if !asked && (f.standIns || mail.Port() == 25) {
+	if !asked && (f.standIns != nil || mail.Port() == 25) {
 		ports = proxyPorts
 	}
 	config.Ports = map[uint16]uint16{}
 	for _, port := range ports {
 		at := port
-		if f.standIns {
-			at = 0
+		if standIn, ok := f.standIns[port]; ok {
+			at = standIn
 		}
 		l, err := listenTCP(netip.AddrPortFrom(mail.Addr(), at).String(), port, "--collector-ports")
 		if err != nil && asked {

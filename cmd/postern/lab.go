@@ -26,6 +26,10 @@ const (
 	labZone      = "127.0.0.1:2453"
 )
 
+// labPorts stand for further ports of the collector: a proxy that shuts port
+// 25 shows there that it leads strangers elsewhere.
+var labPorts = map[uint16]uint16{443: 2496, 465: 2497, 587: 2498}
+
 func labCommand() *cobra.Command {
 	var only []string
 	var judge, list bool
@@ -79,7 +83,7 @@ func runLab(ctx context.Context, w io.Writer, port uint16, only []string) error 
 		return err
 	}
 	l, err := lab.New(lab.Options{
-		Port: port, Collector: netip.MustParseAddrPort(labCollector), Lookup: lookup, Only: only,
+		Port: port, Collector: netip.MustParseAddrPort(labCollector), Ports: labPorts, Lookup: lookup, Only: only,
 		Handed: func(name string, m open.Message, err error) {
 			if err != nil {
 				out.printf("%s  %s: took a message from %s for %v; it went nowhere: %v\n", now(), name, m.From, m.To, err)
@@ -138,6 +142,7 @@ func labLookup(zone string) (func(context.Context, string) []netip.Addr, error) 
 // presetLab sets what a check needs to know of the lab.
 func (f *checkFlags) presetLab() {
 	f.collector.preset(lab.Collector.String(), labCollector, labZone)
+	f.collector.standIns = labPorts
 	if f.domain == "" {
 		f.domain = lab.Domain.String()
 	}
@@ -156,7 +161,7 @@ const labWait = 8 * time.Second
 func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := collectorFlags{standIns: true}
+	f := collectorFlags{standIns: map[uint16]uint16{443: 0, 465: 0, 587: 0}}
 	f.preset(lab.Collector.String(), "127.0.0.1:0", "127.0.0.1:0")
 	source, err := f.start(ctx, nil)
 	if err != nil {
