@@ -26,6 +26,7 @@ type serve = func(context.Context, net.Conn)
 type wrapping struct {
 	alpn      []string
 	name      string // that it demands; "": none
+	clients   bool   // let in with a certificate alone
 	complaint string // to words in the clear; "": it hangs up
 	version   uint16 // the highest
 }
@@ -33,6 +34,9 @@ type wrapping struct {
 func (o wrapping) around(t *testing.T, inner serve) serve {
 	cfg := certificate(t, "proxy.example")
 	cfg.NextProtos, cfg.MaxVersion = o.alpn, o.version
+	if o.clients {
+		cfg.ClientAuth = tls.RequireAnyClientCert
+	}
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if hello.ServerName != o.name && o.name != "" {
 			return nil, errors.New("no such name here") // the client gets an alert
@@ -158,6 +162,9 @@ func TestProxiesInsideTLS(t *testing.T) {
 		{"HTTP/2 alone, closed", "443", check.Options{}, wrapping{alpn: []string{"h2"}}, func(*city) serve { return versions(nil, map[int]int{2: 403}) }, verdict.Closed, "", "", "every form was refused", 20},
 		{"rules for HTTP/1 alone", "443", check.Options{}, wrapping{alpn: []string{"h2", "http/1.1"}}, func(c *city) serve { return versions(c.leads(targetAt), map[int]int{1: 403, 2: 200}) }, verdict.Open, "connect-h2", verdict.KindConnect, "port 25", 20},
 		{"a login for both", "443", check.Options{}, wrapping{alpn: []string{"h2", "http/1.1"}}, func(*city) serve { return versions(nil, map[int]int{1: 407, 2: 407}) }, verdict.Closed, "", "", "without a login", 20},
+		{"HTTP for those with a certificate", "443", check.Options{}, wrapping{clients: true, alpn: []string{"h2", "http/1.1"}}, connects, verdict.Closed, "", "", "without a login", 20},
+		{"SOCKS for those with a certificate", "1080", check.Options{}, wrapping{clients: true}, connects, verdict.NotTested, "", "", "it speaks TLS, and ends the handshake: tls: certificate required", 4},
+		{"... of old TLS", "1080", check.Options{}, wrapping{clients: true, version: tls.VersionTLS12}, connects, verdict.NotTested, "", "", "it speaks TLS, and ends the handshake", 4},
 		{"a web server", "443", check.Options{}, wrapping{alpn: []string{"h2", "http/1.1"}, complaint: page}, webServer, verdict.Closed, "", "", "web server", 7},
 		{"a web server that chooses no protocol", "443", check.Options{}, wrapping{complaint: page}, webServer, verdict.Closed, "", "", "web server", 9},
 		{"SOCKS for anybody", "1080", check.Options{}, wrapping{}, func(c *city) serve { return serves(open.SOCKS{Dial: c.leads(targetAt)}) }, verdict.Open, "socks5-ipv4", verdict.KindSOCKS, "port 25", 20},

@@ -73,6 +73,9 @@ func (s Proxy) play(ctx context.Context, p Play, ask lead) (verdict.Exchange, er
 	if conn != nil {
 		tunnel, l = ask(asking, conn, p, record)
 	}
+	if noCertificate(l.err) {
+		l = led{answer: verdict.WantsLogin, said: "wants a certificate of its clients"}
+	}
 	cancel()
 	x.Stage, x.Answer, x.Said, x.Shown, x.Nonce, x.Exit, x.At = verdict.AtProxy, l.answer, l.said, l.shown, l.nonce, l.exit, time.Now()
 	if l.err != nil || tunnel == nil {

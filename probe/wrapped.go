@@ -64,12 +64,15 @@ func (s Proxy) sniffTLS(ctx context.Context) (Wrapped, error) {
 	defer cancel()
 	first := make([]byte, 64)
 	n := 0
-	_ = forward.Within(listening, t, "TLS", func() error {
+	err = alert(forward.Within(listening, t, "TLS", func() (err error) {
 		n, err = io.ReadAtLeast(t, first, len("220"))
 		return err
-	})
-	if n > 0 {
+	}))
+	switch {
+	case n > 0:
 		w.Door, w.Said = firstWord(first[:n])
+	case errors.Is(err, ErrAlert): // since TLS 1.3 a server may want a certificate only now
+		return Wrapped{}, err
 	}
 	return w, nil
 }
@@ -91,11 +94,25 @@ func (s Proxy) handshake(ctx context.Context, conn net.Conn, protocols ...string
 	config.MinVersion = tls.VersionTLS10 // old proxies can be open too
 	config.InsecureSkipVerify = true
 	t, _, err := connect.Handshake(ctx, conn, config)
+	return t, alert(err)
+}
+
+// alert makes ErrAlert of what package tls says where the other side sent one.
+func alert(err error) error {
 	var told *net.OpError
-	if errors.As(err, &told) && told.Op == "remote error" { // as package tls marks an alert
-		return nil, fmt.Errorf("%w: %w", ErrAlert, told.Err)
+	if errors.As(err, &told) && told.Op == "remote error" {
+		return fmt.Errorf("%w: %w", ErrAlert, told.Err)
 	}
-	return t, err
+	return err
+}
+
+// noCertificate reports an error by which a server refuses whoever comes
+// without a certificate. Since TLS 1.3 it comes after the handshake, in place
+// of an answer (RFC 8446 section 4.4.2.4).
+func noCertificate(err error) bool {
+	const required = tls.AlertError(116)
+	var told *net.OpError
+	return errors.As(err, &told) && told.Op == "remote error" && told.Err.Error() == required.Error() // its own type is not exported
 }
 
 func tlsWords(s tls.ConnectionState) string {
