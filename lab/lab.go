@@ -152,7 +152,11 @@ func (l *Lab) add(s Specimen, w World, o Options, port uint16) error {
 // gate makes what serves a specimen.
 func (s Specimen) gate(w World) (Gateway, error) {
 	if s.Gate != nil {
-		return s.Gate(w)
+		g, err := s.Gate(w)
+		if s.TLS {
+			g = insideTLS{g}
+		}
+		return g, err
 	}
 	var server open.SMTP
 	if s.Server != nil { // the faults that speak no SMTP have none

@@ -48,6 +48,8 @@ func openProxies() []Specimen {
 			return open.SOCKS{Dial: through(socksEgress, second)}, err
 		}},
 		{Name: "connect", What: "CONNECT for anybody, to any port", Door: door.Connect, Form: "connect-ipv4", Gate: webGate(open.Connect{}, webEgress)},
+		{Name: "connect-h2", What: "CONNECT over HTTP/1 for nobody, over HTTP/2 for anybody", Door: door.Connect, Form: "connect-h2", Gate: webGate(open.Connect{Streams: true}, webEgress)},
+		{Name: "connect-tls", What: "CONNECT for anybody, inside TLS", Door: door.Connect, Form: "connect-ipv4", TLS: true, Gate: webGate(open.Connect{}, webEgress)},
 		{Name: "connect-any-login", What: "CONNECT that takes any user and password", Door: door.Connect, Form: "connect-login", Flags: "--try-logins", Gate: webGate(open.Connect{AnyLogin: true}, webEgress)},
 		{Name: "post", What: "no tunnels, but POST to any port", Door: door.Connect, Form: "post", Gate: webGate(open.Connect{Absolute: true, Only: true}, webEgress)},
 	}

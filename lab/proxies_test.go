@@ -91,6 +91,9 @@ func playAt(t *testing.T, s Running, f plan.Form, token plan.Token, facts plan.F
 	p := probe.Proxy{Addr: s.Addr, Helo: "tester.example", Timeout: 2 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", s.Addr.String())
 	}}
+	if s.TLS {
+		p.TLS = probe.Implicit
+	}
 	play := probe.Play{Form: f, Envelope: e, Token: token, Message: probe.Message{Token: token, From: to, Recipient: to, Form: f.ID, Target: s.Addr.String(), Date: time.Now()}}
 	var x verdict.Exchange
 	var err error

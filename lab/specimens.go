@@ -25,6 +25,7 @@ type Specimen struct {
 	IPv6        bool   // listens on [::1] as well
 	Flags       string // what `postern check` needs besides
 	Wire        Wire   // what happens below SMTP
+	TLS         bool   // of a proxy: it is reached inside TLS
 	Server      func(w World) open.SMTP
 
 	Host netip.Addr                     // where it listens; zero: where the lab does

@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -31,6 +32,17 @@ func (f faulty) Run(ctx context.Context, l net.Listener) error {
 	case WholeWrites:
 	}
 	return f.server.Run(ctx, l)
+}
+
+// An insideTLS server is reached by clients that begin with TLS, and may choose
+// HTTP/2 there.
+type insideTLS struct{ Gateway }
+
+// Run serves l until ctx ends.
+func (g insideTLS) Run(ctx context.Context, l net.Listener) error {
+	config := certificate()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	return g.Gateway.Run(ctx, tls.NewListener(l, config))
 }
 
 // A splitListener gives connections that send long answers in two segments,

@@ -18,6 +18,7 @@ type Connect struct {
 	Absolute bool     // serves requests for absolute URIs, to any port
 	Only     bool     // ... and no CONNECT
 	AnyLogin bool     // wants a user and a password, and takes any
+	Streams  bool     // leads on over HTTP/2 alone: its rules were written for HTTP/1
 	Limits   forward.Limits
 }
 
@@ -39,6 +40,8 @@ func (s Connect) Connect(ctx context.Context, p *connect.Peer, r connect.Request
 	switch {
 	case s.AnyLogin && r.Auth.IsZero():
 		return nil, &connect.Refusal{Status: http.StatusProxyAuthRequired, Text: "any user, any password"}
+	case s.Streams && r.Version != connect.HTTP2:
+		return nil, &connect.Refusal{Status: http.StatusForbidden, Text: "strangers are not served"}
 	case tunnel && s.Only:
 		return nil, &connect.Refusal{Status: http.StatusMethodNotAllowed, Text: "no tunnels here"}
 	case tunnel && len(s.Ports) > 0 && !slices.Contains(s.Ports, r.To.Port()):
