@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -109,9 +110,48 @@ func awaitHeld(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// awaitPort waits until somebody listens.
+func awaitPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: awaitport ADDR:PORT")
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("tcp", args[0])
+		if err == nil {
+			_ = c.Close()
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("nobody listens at %s: %v", args[0], err)
+		}
+	}
+}
+
+// meeting reports whether the ports are free at which lab and check meet.
+func meeting() bool {
+	at := []string{labCollector, labZone, "127.0.0.1:" + strconv.Itoa(labPort)}
+	for _, port := range labPorts {
+		at = append(at, "127.0.0.1:"+strconv.Itoa(int(port)))
+	}
+	for _, a := range at {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
+}
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "send": send},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "awaitport": awaitPort, "send": send},
+		Condition: func(name string) (bool, error) {
+			if name == "meeting" {
+				return meeting(), nil
+			}
+			return false, fmt.Errorf("condition %q: unknown", name)
+		},
 	})
 }
