@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"postern/internal/netop"
 )
 
 // A Count is how many octets a tunnel carried.
@@ -28,84 +26,100 @@ var (
 // Splice joins two connections until both have ended, and closes both. The
 // end of one is passed on as the end of that direction alone; the other goes
 // on. It returns nil when both ended by themselves, else why the tunnel was
-// cut: ErrIdle, ErrHalf, the cause of ctx, or what failed on the wire. Between
-// two TCP connections the system carries the octets without showing them.
+// cut: ErrIdle, ErrHalf, the cause of ctx, or what failed on the wire. A tunnel
+// between TCP connections in which nothing passes holds no buffer, and where
+// much passes the system carries the octets without showing them.
 func Splice(ctx context.Context, client, server net.Conn, l Limits) (Count, error) {
-	defer client.Close()
-	defer server.Close()
-	l = l.WithDefaults()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() {
-		client.Close()
-		server.Close()
-	})()
-	s := &splice{limits: l, cut: cancel, start: time.Now(), over: make(chan struct{})}
-	var ways, watch sync.WaitGroup
-	watch.Go(func() { s.watch(ctx) })
-	var up, down error
-	ways.Go(func() { up = s.carry(server, client, &s.up, "from the client") })
-	ways.Go(func() { down = s.carry(client, server, &s.down, "from the destination") })
-	ways.Wait()
-	cut := context.Cause(ctx)
-	watch.Wait()
-	if cut == nil {
-		cut = errors.Join(up, down)
+	flow := &Flow{}
+	if c, ok := server.(*counted); ok {
+		server, flow = c.Conn, c.flow
 	}
-	return Count{Up: s.up.Load(), Down: s.down.Load()}, cut
+	s := &splice{limits: l.WithDefaults(), start: time.Now(), client: client, server: server, flow: flow, over: make(chan struct{})}
+	defer context.AfterFunc(ctx, func() { s.cut(context.Cause(ctx)) })()
+	s.watch()
+	var up sync.WaitGroup
+	up.Go(func() { s.carry(server, client, &flow.up, "from the client") })
+	s.carry(client, server, &flow.down, "from the destination")
+	up.Wait()
+	return flow.Count(), s.end()
 }
 
-// A splice is one tunnel: a goroutine for each direction, one that watches.
+// A splice is one tunnel: a goroutine for each direction, and a timer.
 type splice struct {
-	limits   Limits
-	cut      context.CancelCauseFunc
-	start    time.Time
-	last     atomic.Int64 // when octets last passed, since start
-	up, down atomic.Int64
-	ended    atomic.Int32  // directions
-	over     chan struct{} // both have
+	limits         Limits
+	client, server net.Conn
+	start          time.Time
+	last           atomic.Int64 // when octets last passed, since start
+	flow           *Flow
+	ended          atomic.Int32  // directions
+	over           chan struct{} // both have
+
+	mu     sync.Mutex
+	timer  *time.Timer
+	closed bool
+	why    error // it was cut
 }
 
 func (s *splice) touch() { s.last.Store(int64(time.Since(s.start))) }
 
+// cut ends both directions; the first reason counts.
+func (s *splice) cut(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close(why)
+}
+
+func (s *splice) close(why error) {
+	if s.closed {
+		return
+	}
+	s.closed, s.why = true, why
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.client.Close()
+	s.server.Close()
+}
+
+// end closes what is open, and says why the tunnel was cut.
+func (s *splice) end() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close(nil)
+	return s.why
+}
+
 // watch cuts the tunnel when it was silent too long.
-func (s *splice) watch(ctx context.Context) {
+func (s *splice) watch() {
 	if s.limits.Idle < 0 {
 		return
 	}
-	t := time.NewTimer(s.limits.Idle)
-	defer t.Stop()
-	for {
-		select {
-		case <-s.over:
-			return
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(s.limits.Idle, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		silent := time.Since(s.start) - time.Duration(s.last.Load())
-		if silent >= s.limits.Idle {
-			s.cut(fmt.Errorf("%w: %v", ErrIdle, s.limits.Idle))
-			return
+		switch {
+		case s.closed:
+		case silent < s.limits.Idle:
+			s.timer.Reset(s.limits.Idle - silent)
+		default:
+			s.close(fmt.Errorf("%w: %v", ErrIdle, s.limits.Idle))
 		}
-		t.Reset(s.limits.Idle - silent)
-	}
+	})
 }
 
 // carry is one direction, from its first octet to its end or its error.
-func (s *splice) carry(dst, src net.Conn, n *atomic.Int64, which string) error {
+func (s *splice) carry(dst, src net.Conn, n *atomic.Int64, which string) {
 	err := s.move(dst, src, n)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", which, err)
-		s.cut(err)
+		s.cut(fmt.Errorf("%s: %w", which, err))
 	}
 	if s.ended.Add(1) == 2 {
 		close(s.over)
 	}
-	if err != nil {
-		return err
-	}
-	if closeWrite(dst) != nil && s.limits.Half >= 0 {
+	if err == nil && closeWrite(dst) != nil && s.limits.Half >= 0 {
 		// Nothing tells dst that the end has come but closing it, and with it
 		// what is on its way back.
 		t := time.NewTimer(s.limits.Half)
@@ -116,18 +130,11 @@ func (s *splice) carry(dst, src net.Conn, n *atomic.Int64, which string) error {
 		case <-s.over:
 		}
 	}
-	return nil
 }
-
-// buffers hold what passes where the system does not carry it.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 func (s *splice) move(dst, src net.Conn, n *atomic.Int64) error {
 	if u, ok := src.(*unread); ok {
-		m, err := dst.Write(u.rest)
-		n.Add(int64(m))
-		s.touch()
-		if err != nil {
+		if err := s.put(dst, u.rest, n); err != nil {
 			return err
 		}
 		src = u.Conn
@@ -135,61 +142,67 @@ func (s *splice) move(dst, src net.Conn, n *atomic.Int64) error {
 	if u, ok := dst.(*unread); ok {
 		dst = u.Conn // what it has yet to be read stays with the other direction
 	}
-	in, ok := src.(*net.TCPConn)
-	if out, both := dst.(*net.TCPConn); ok && both {
-		return s.pour(out, in, n)
+	if in, ok := src.(*net.TCPConn); ok {
+		return s.pour(dst, in, n)
 	}
-	b, ok := buffers.Get().(*[32 << 10]byte)
-	if !ok {
-		b = new([32 << 10]byte)
-	}
-	defer buffers.Put(b)
-	for {
-		got, err := src.Read(b[:])
-		if got > 0 {
-			s.touch()
-			put, err := dst.Write(b[:got])
-			n.Add(int64(put))
-			s.touch()
-			if err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return s.copy(dst, src, n)
+}
+
+// put hands on what was read.
+func (s *splice) put(dst net.Conn, p []byte, n *atomic.Int64) error {
+	s.touch()
+	put, err := dst.Write(p)
+	n.Add(int64(put))
+	s.touch()
+	return err
 }
 
 const (
-	// pourSize is how much the system carries before it is asked how it goes:
-	// a receiver that takes less than this in Limits.Idle counts as silent.
-	pourSize = 128 << 10
-	// lookEvery parts Limits.Idle: a tunnel between TCP connections is cut at
-	// most this part of it late.
-	lookEvery = 10
+	bigBuffer   = 32 << 10
+	smallBuffer = 2 << 10 // what waits for octets, where something must
 )
 
-// pour lets the system carry (splice on Linux). It says nothing while it does,
-// so it is stopped now and then, which loses no octet.
-func (s *splice) pour(dst, src *net.TCPConn, n *atomic.Int64) error {
-	for {
-		if s.limits.Idle >= 0 {
-			_ = src.SetReadDeadline(time.Now().Add(max(s.limits.Idle/lookEvery, time.Millisecond)))
+// buffers are borrowed while octets pass.
+var buffers = sync.Pool{New: func() any { return new([bigBuffer]byte) }}
+
+func borrow() *[bigBuffer]byte {
+	if b, ok := buffers.Get().(*[bigBuffer]byte); ok {
+		return b
+	}
+	return new([bigBuffer]byte)
+}
+
+// copy carries where one end is no TCP connection: it waits with a small
+// buffer, and borrows a big one while that would be filled.
+func (s *splice) copy(dst, src net.Conn, n *atomic.Int64) error {
+	small := make([]byte, smallBuffer)
+	var big *[bigBuffer]byte
+	defer func() {
+		if big != nil {
+			buffers.Put(big)
 		}
-		moved, err := dst.ReadFrom(&io.LimitedReader{R: src, N: pourSize})
-		n.Add(moved)
-		if moved > 0 {
-			s.touch()
+	}()
+	for {
+		b := small
+		if big != nil {
+			b = big[:]
+		}
+		got, err := src.Read(b)
+		if got > 0 {
+			if err := s.put(dst, b[:got], n); err != nil {
+				return err
+			}
 		}
 		switch {
-		case err != nil && !netop.IsTimeout(err):
-			return err
-		case err == nil && moved < pourSize:
+		case errors.Is(err, io.EOF):
 			return nil
+		case err != nil:
+			return err
+		case got < smallBuffer && big != nil:
+			buffers.Put(big)
+			big = nil
+		case got == smallBuffer && big == nil:
+			big = borrow()
 		}
 	}
 }
