@@ -26,9 +26,12 @@ var roots = map[string]string{
 	"sendmail":  "sendmail-bin sendmail-base sendmail-cf sensible-mda procmail m4",
 	"tools":     "nmap iproute2",
 	"clients":   "swaks libnet-ssleay-perl libauthen-sasl-perl libio-socket-inet6-perl msmtp curl python3-minimal libpython3-stdlib postfix",
+	"nghttpx":   "nghttp2-proxy",
 	// Proxies and forwarders share a tree: none wants another's files. Postfix is the smarthost
 	// to which a port is passed on.
 	"proxies": "microsocks dante-server squid tinyproxy haproxy nginx libnginx-mod-stream socat rinetd nftables openssh-server openssh-client privoxy apache2 postfix iproute2",
+	// Debian's squid has no https_port; the one that has conflicts with it.
+	"wrapped": "squid-openssl stunnel4 haproxy tinyproxy iproute2",
 }
 
 var unpacking sync.Mutex

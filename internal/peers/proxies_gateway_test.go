@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -46,7 +47,8 @@ gateway "elsewhere" {
 `
 
 // TestGatewaysAndCurl leads Debian's curl through our own gateways: with its password to the place
-// that they name, and to nothing else; and the auditor finds every one of them closed.
+// that they name, and to nothing else; and the auditor finds every one of them closed. Debian's curl
+// speaks HTTP/1 to a proxy: so a proxy before ours, nghttpx, speaks HTTP/2 to it.
 func TestGatewaysAndCurl(t *testing.T) {
 	Require(t)
 	target := Start(t, Case{Server: "postern", Config: "gateways", setup: relay(gateways, "1080", "3128", "8443", "8080")})
@@ -54,6 +56,7 @@ func TestGatewaysAndCurl(t *testing.T) {
 		t.Cleanup(released) // the check takes the same ports
 		zone(t, target)
 		visits := visited(t, target, "8081", "8082")
+		nghttpx(t, target)
 		const named = "http://place.relaytest.example:8081/"
 		for _, c := range []struct {
 			name, proxy, user, to string
@@ -76,6 +79,11 @@ func TestGatewaysAndCurl(t *testing.T) {
 			{"connect over TLS", "https://" + Target4 + ":8443", "anna:" + Password, named, true},
 			{"connect over TLS, over IPv6", "https://[" + Target6 + "]:8443", "anna:" + Password, named, true},
 			{"connect over TLS, no login", "https://" + Target4 + ":8443", "", named, false},
+			{"connect over HTTP/2", "http://" + Tester4 + ":3000", "anna:" + Password, named, true},
+			{"connect over HTTP/2, another's password", "http://" + Tester4 + ":3000", "anna:wrong", named, false},
+			{"connect over HTTP/2, no login", "http://" + Tester4 + ":3000", "", named, false},
+			{"connect over HTTP/2, another name of it", "http://" + Tester4 + ":3000", "anna:" + Password, "http://other.relaytest.example:8081/", false},
+			{"connect over HTTP/2, its own machine", "http://" + Tester4 + ":3000", "anna:" + Password, "http://127.0.0.1:25/", false},
 			{"connect from outside its private network", "http://" + Target4 + ":8080", "anna:" + Password, named, false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
@@ -105,7 +113,7 @@ func TestGatewaysAndCurl(t *testing.T) {
 		if got.Verdict != "closed" || exit != 0 {
 			t.Errorf("%s: %s, exit code %d", got.Verdict, got.Why, exit)
 		}
-		want := map[int]door.Door{25: door.SMTP, 465: door.SMTP, 587: door.SMTP, 1080: door.SOCKS, 3128: door.Connect, 8080: door.Connect}
+		want := map[int]door.Door{25: door.SMTP, 465: door.SMTP, 587: door.SMTP, 1080: door.SOCKS, 3128: door.Connect, 8080: door.Connect, 8443: door.Connect}
 		for _, d := range got.Doors {
 			if d.Verdict != "closed" || d.Other || d.Door != want[d.Port].String() {
 				t.Errorf("port %d: %s at the door %s, open to other ports %t", d.Port, d.Verdict, d.Door, d.Other)
@@ -119,6 +127,34 @@ func TestGatewaysAndCurl(t *testing.T) {
 			t.Log(text)
 		}
 	})
+}
+
+// nghttpx starts Debian's proxy at port 3000 of the tester's: it takes CONNECT over HTTP/1, and asks
+// our encrypted gateway for the same over HTTP/2.
+func nghttpx(t *testing.T, target *Target) {
+	t.Helper()
+	root, err := Root(target.ctx, "nghttpx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd := target.Tester("chroot", root, "/usr/sbin/nghttpx", "--conf=/dev/null", "--single-process", "--http2-proxy", "--insecure", "--no-ocsp",
+		"--frontend="+Tester4+",3000;no-tls", "--backend="+Target4+",8443;;proto=h2;tls", "--errorlog-file=/proc/self/fd/2", "--accesslog-file=")
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		if err := cmd.Wait(); t.Failed() {
+			t.Logf("nghttpx: %v\n%s", err, said.Bytes())
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := target.await(ctx, Tester4+":3000"); err != nil {
+		t.Errorf("nghttpx does not listen: %v", err)
+	}
 }
 
 // visited serves a page at ports of the tester's, which says who came; the function returned says
