@@ -33,6 +33,12 @@ type Ask struct {
 	User string // whom it names, with Password
 	Port string
 	Six  bool // to the tester's IPv6 address
+	TLS  bool // inside TLS
+}
+
+func (a Ask) inTLS() Ask {
+	a.TLS = true
+	return a
 }
 
 // How a stranger asks, and what a closed proxy still does.
@@ -45,7 +51,7 @@ var (
 )
 
 // Passages is every proxy and forwarder that there is.
-var Passages = slices.Concat(socksPassages, connectPassages, forwardPassages)
+var Passages = slices.Concat(socksPassages, connectPassages, tlsPassages, forwardPassages)
 
 // hashed is Password as files of passwords hold it.
 const hashed = "$1$postern$HHD2YLp2L635FWltjkcXF/"

@@ -94,7 +94,14 @@ var socksPassages = []Passage{
 			Server: "dante", Config: "client-from", What: "client pass from 203.0.113.0/24: it hangs up on others, and nothing shows what it is", Want: "not_tested",
 			setup: proxy("1080", danteStart, danteConf("client pass { from: 203.0.113.0/24 to: 0.0.0.0/0 }\n"+danteAll)),
 		},
-		Door: door.SOCKS, Port: "1080", Why: "neither SOCKS nor HTTP", Ask: socks25,
+		Door: door.SOCKS, Port: "1080", Why: "hangs up on our first word", Ask: socks25,
+	},
+	{
+		Case: Case{
+			Server: "dante", Config: "client-from-named", What: "the same, and its owner says that a proxy is there", Want: "inconclusive", Flags: []string{"--door", "socks"},
+			setup: proxy("1080", danteStart, danteConf("client pass { from: 203.0.113.0/24 to: 0.0.0.0/0 }\n"+danteAll)),
+		},
+		Door: door.SOCKS, Port: "1080", Why: "hangs up on our first word", Ask: socks25,
 	},
 	{
 		Case: Case{
