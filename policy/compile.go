@@ -205,7 +205,7 @@ func (b *compiler) trusted(s Source) {
 		if len(t.Networks) == 0 {
 			b.stop(t.At, fmt.Sprintf("trusted_client %q has no address", t.Name), `write address = "10.1.2.40"`)
 		}
-		if len(t.MaySendAs) == 0 {
+		if len(t.MaySendAs) == 0 && !s.led(t.Name) {
 			b.warn(t.At, fmt.Sprintf("trusted_client %q may send as nobody", t.Name), `write may_send_as = ["scanner@example.org"]`)
 		}
 		for _, n := range t.Networks {
@@ -219,9 +219,19 @@ func (b *compiler) trusted(s Source) {
 	if public > mostPublic {
 		b.stop(s.Trusted[0].At, fmt.Sprintf("all trusted clients together hold %d public addresses, more than %d", public, mostPublic), "name single hosts instead")
 	}
-	if len(s.Trusted) > 0 && !slices.ContainsFunc(s.Listeners, func(l Listener) bool { return l.Role == Trusted }) {
-		b.warn(s.Trusted[0].At, "trusted clients have no way in", `add listener "trusted" { port = 2525 }: they are known there and nowhere else`)
+	if slices.ContainsFunc(s.Listeners, func(l Listener) bool { return l.Role == Trusted }) {
+		return
 	}
+	if i := slices.IndexFunc(s.Trusted, func(t TrustedClient) bool { return !s.led(t.Name) }); i >= 0 {
+		b.warn(s.Trusted[i].At, "trusted clients have no way in", `add listener "trusted" { port = 2525 }: they are known there, at a gateway that names them, and nowhere else`)
+	}
+}
+
+// led reports whether a gateway leads that trusted client somewhere.
+func (s *Source) led(client string) bool {
+	return slices.ContainsFunc(s.Gateways, func(g Gateway) bool {
+		return slices.ContainsFunc(g.Clients, func(a Allowed) bool { return a.Client == client })
+	})
 }
 
 func (b *compiler) overlap(n Network) {

@@ -144,6 +144,28 @@ func TestGatewaysThatAreRefused(t *testing.T) {
 	}
 }
 
+// A trusted client whom a gateway leads has a way in, and needs no address to send as.
+func TestTrustedClientsOfGatewaysHaveAWayIn(t *testing.T) {
+	gate := Gateway{Name: "out", To: reaches(t, "a.example:443")}
+	for _, c := range []struct {
+		led  []string
+		want string // of the warnings
+	}{
+		{[]string{"scanner", "other"}, ""},
+		{[]string{"scanner"}, "trusted clients have no way in"},
+	} {
+		g := gate
+		for _, name := range c.led {
+			g.Clients = append(g.Clients, Allowed{Client: name})
+		}
+		_, err := Compile(gatewaySource(t, g))
+		fatal, warnings := problem.Split(err)
+		if fatal != nil || (warnings == nil) != (c.want == "") || warnings != nil && !strings.Contains(warnings.Error(), c.want) {
+			t.Errorf("%v: %v, %v; want %q", c.led, fatal, warnings, c.want)
+		}
+	}
+}
+
 // TestEveryPassRuleIsNeeded takes each lock away: the proof must find it.
 func TestEveryPassRuleIsNeeded(t *testing.T) {
 	all := passRules
