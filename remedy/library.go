@@ -26,9 +26,10 @@ const (
 	keyVRFY    = "vrfy"
 	keyETRN    = "etrn"
 	keyLogin   = "login-in-the-clear"
+	keyTLS     = "proxy-inside-tls" // what may stand before a proxy that is reached inside TLS
 )
 
-var otherKeys = []string{keyInside, keyForward, keyLost, keyVRFY, keyETRN, keyLogin, "catch-all"}
+var otherKeys = []string{keyInside, keyForward, keyLost, keyVRFY, keyETRN, keyLogin, keyTLS, "catch-all"}
 
 // A library is all that is known, read from the files.
 type library struct {

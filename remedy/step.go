@@ -39,6 +39,9 @@ func For(j verdict.Judgement, target string) []Step {
 	default:
 		return nil
 	}
+	if proxied(j) && j.Session.TLS != "" {
+		steps = append(slices.Clone(l.steps(general, keyTLS)), steps...)
+	}
 	return finish(unique(steps), j, target)
 }
 

@@ -107,6 +107,16 @@ func TestFor(t *testing.T) {
 			"YOUR_DOMAIN",
 		},
 		{
+			"a proxy whose TLS another program may make", insideTLS(through(door.Connect, "Proxy-Agent: tinyproxy/1.11.1\n", "connect-ipv4")),
+			[]string{"HAProxy, nginx, stunnel", "tinyproxy.conf", "--form connect-ipv4"},
+			"YOUR_DOMAIN",
+		},
+		{
+			"a proxy in the clear", through(door.Connect, "Proxy-Agent: tinyproxy/1.11.1\n", "connect-ipv4"),
+			[]string{"tinyproxy.conf", "--form connect-ipv4"},
+			"stunnel",
+		},
+		{
 			"a SOCKS proxy, which shows no name", through(door.SOCKS, "", "socks5-ipv4", "socks4", "socks5-587"),
 			[]string{"ss -ltnp 'sport = :8080'", "Dante:", "port = 25", "microsocks:", "-u YOUR_USER", "3proxy:", "deny * * * 25", "ssh -D:", "GatewayPorts", "tcp dport 8080 drop", "--form socks5-ipv4"},
 			"Squid",
@@ -169,6 +179,11 @@ func join(steps []Step) string {
 		b.WriteString(s.Text + "\n" + s.Command + "\n")
 	}
 	return b.String()
+}
+
+func insideTLS(e verdict.Evidence) verdict.Evidence {
+	e.Session.TLS = "TLS 1.3 TLS_AES_128_GCM_SHA256"
+	return e
 }
 
 func TestForWithoutAnythingToClose(t *testing.T) {
