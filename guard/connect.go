@@ -37,6 +37,10 @@ func (s *Connect) Connect(ctx context.Context, p *connect.Peer, r connect.Reques
 		return nil, &connect.Refusal{Status: http.StatusForbidden, Text: refusal.Reply().Text() + " [" + t.id + "]"}
 	case errors.Is(err, errElsewhere):
 		return nil, &connect.Refusal{Status: http.StatusForbidden, Text: "That name leads inside this network [" + t.id + "]"}
+	case errors.Is(err, errLimit):
+		return nil, &connect.Refusal{Status: http.StatusTooManyRequests, Text: "Too many tunnels; close some, or try later [" + t.id + "]"}
+	case errors.Is(err, errSpent):
+		return nil, &connect.Refusal{Status: http.StatusForbidden, Text: "Your budget is used up; ask your administrator [" + t.id + "]"}
 	case err != nil:
 		return nil, &connect.Refusal{Status: http.StatusBadGateway, Text: "Nobody answers there [" + t.id + "]"}
 	}

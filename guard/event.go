@@ -22,6 +22,7 @@ const (
 	Withdrawn   Kind = "withdrawn"    // trust in a client was withdrawn
 	Held        Kind = "held"         // a message is stored and held
 	OverBudget  Kind = "over_budget"  // what follows will be held
+	Carried     Kind = "carried"      // what a tunnel has carried since it was last told of
 	Closed      Kind = "closed"
 )
 

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"postern/forward"
+	"postern/internal/problem"
 	"postern/policy"
 )
 
@@ -26,16 +28,58 @@ type Gateway struct {
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 	Dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	Limits  Limits
+	Tunnels TunnelLimits
 	NewID   func() string
-	Open    *Tunnels          // those of all gateways; nil: they are not decided again
-	Watch   func(TunnelEvent) // nil: nobody watches
+	Open    *Tunnels                // those of all gateways; nil: they are not decided again
+	Spent   func(who string) string // why nothing more of a user or trusted client may pass, or ""; nil: nobody asks
+	Watch   func(TunnelEvent)       // nil: nobody watches
 }
+
+// TunnelLimits bound what one user or trusted client can do at a gateway. A
+// zero limit is none.
+type TunnelLimits struct {
+	AtOnce int
+	New    Rate
+}
+
+// DefaultTunnelLimits let a person's browser and mail program work, and a
+// stolen password not do the work of thousands.
+var DefaultTunnelLimits = TunnelLimits{AtOnce: 200, New: Rate{600, time.Minute}}
 
 // Tunnels are those that are open. The zero value is ready, and safe for
 // concurrent use.
 type Tunnels struct {
-	mu   sync.Mutex
-	open map[*tunnel]net.Conn
+	mu    sync.Mutex
+	open  map[*tunnel]net.Conn
+	taken map[string]int // by whom: how many are open or being made
+}
+
+// take takes a place for one more of who; false when there is none.
+func (o *Tunnels) take(who string, most int) bool {
+	if o == nil {
+		return true
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if most > 0 && o.taken[who] >= most {
+		return false
+	}
+	if o.taken == nil {
+		o.taken = map[string]int{}
+	}
+	o.taken[who]++
+	return true
+}
+
+func (o *Tunnels) giveBack(who string) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.taken[who]--; o.taken[who] <= 0 {
+		delete(o.taken, who)
+	}
 }
 
 func (o *Tunnels) enter(t *tunnel, c net.Conn) {
@@ -50,13 +94,54 @@ func (o *Tunnels) enter(t *tunnel, c net.Conn) {
 	o.open[t] = c
 }
 
-func (o *Tunnels) leave(t *tunnel) {
+// leave returns what of its octets nobody was told of yet.
+func (o *Tunnels) leave(t *tunnel, all forward.Count) (rest forward.Count) {
 	if o == nil {
-		return
+		return all
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.open, t)
+	return t.since(all)
+}
+
+// since returns what has passed since it was last asked; the caller holds the
+// lock.
+func (t *tunnel) since(now forward.Count) (rest forward.Count) {
+	rest = forward.Count{Up: max(0, now.Up-t.told.Up), Down: max(0, now.Down-t.told.Down)}
+	t.told = now
+	return rest
+}
+
+// Carried tells what each open tunnel has carried since it last was asked: one
+// that lasts a day is counted all day long.
+func (o *Tunnels) Carried(tell func(TunnelEvent)) {
+	o.mu.Lock()
+	var list []TunnelEvent
+	for t := range o.open {
+		e := t.event(Carried)
+		if e.Fresh = t.since(t.flow.Count()); e.Fresh != (forward.Count{}) {
+			e.Count = t.told
+			list = append(list, e)
+		}
+	}
+	o.mu.Unlock()
+	for _, e := range list {
+		tell(e)
+	}
+}
+
+// Now returns what an open tunnel has carried until now, by its id; false if
+// none has it.
+func (o *Tunnels) Now(id string) (forward.Count, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for t := range o.open {
+		if t.id == id {
+			return t.flow.Count(), true
+		}
+	}
+	return forward.Count{}, false
 }
 
 // Recheck decides again on each, and closes those whose passage is no longer
@@ -78,17 +163,19 @@ func (o *Tunnels) Recheck(p *policy.Policy, w *Witness) (closed int) {
 
 // A TunnelEvent is one request of a gateway, from its beginning to its end.
 type TunnelEvent struct {
-	Kind     Kind // Refused, Accepted when the tunnel is open, Closed when it ended, LoginFailed
+	Kind     Kind // Refused, Accepted when the tunnel is open, Carried while it is, Closed when it ended, LoginFailed
 	ID       string
 	Gateway  string
 	Peer     netip.Addr
 	Identity string // the user or the trusted client
 	Reason   string // of the passage
+	Origin   problem.Pos
 	Place    string
 	Addr     netip.AddrPort // where it leads
 	Cause    string         // of a refusal
 	Why      string
 	Count    forward.Count
+	Fresh    forward.Count // of Count, what no event before has told of
 	Took     time.Duration
 }
 
@@ -99,6 +186,19 @@ type tunnel struct {
 	client policy.Client
 	pass   policy.Passage
 	addr   netip.AddrPort
+	gate   string
+	given  bool // its client was told so
+	flow   forward.Flow
+	told   forward.Count // under the lock of Tunnels
+}
+
+// who is whose tunnel it is to be, as far as that is known before it is
+// decided; "": a stranger's.
+func (g *Gateway) who(c policy.Client) string {
+	if c.Identity != "" {
+		return c.Identity
+	}
+	return g.Policy().TrustedBy(c.Addr)
 }
 
 // Why a request leads nowhere, beside the policy's causes.
@@ -106,6 +206,8 @@ var (
 	errElsewhere   = errors.New("its name leads inside")
 	errUnreachable = errors.New("nobody answers there")
 	errNoName      = errors.New("its name has no address")
+	errLimit       = errors.New("its user has too many tunnels, or opens them too fast")
+	errSpent       = errors.New("the budget is used up")
 )
 
 // client says who asks, as the policy wants to know it.
@@ -152,10 +254,10 @@ func (g *Gateway) login(ctx context.Context, peer netip.AddrPort, user, password
 // open decides a request and makes its connection. The refusal is nil where
 // the policy gave the passage and the way failed, or was found to lead inside.
 func (g *Gateway) open(ctx context.Context, c policy.Client, to forward.Address) (net.Conn, *tunnel, *policy.Refusal, error) {
-	t := &tunnel{id: g.NewID(), began: time.Now(), client: c}
-	if c.Addr.IsValid() && g.State.connections.Take(prefixOf(c.Addr), 1, g.Limits.Connections, time.Now()) > 1 {
-		g.refused(t, to.String(), CauseRate, "")
-		return nil, t, nil, errUnreachable
+	t := &tunnel{id: g.NewID(), began: time.Now(), client: c, gate: g.Name}
+	if why := g.tooFast(c); why != "" {
+		g.refused(t, to.String(), CauseRate, why)
+		return nil, t, nil, errLimit
 	}
 	place, err := policy.NewPlace(to.Host(), to.Port())
 	if err != nil {
@@ -167,22 +269,62 @@ func (g *Gateway) open(ctx context.Context, c policy.Client, to forward.Address)
 		g.refused(t, place.String(), string(refusal.Cause), refusal.Rule)
 		return nil, t, refusal, nil
 	}
-	t.pass = pass
-	conn, err := g.connect(ctx, t, place)
+	if why := g.spent(pass.Who()); why != "" {
+		g.refused(t, place.String(), CauseBudget, why)
+		return nil, t, nil, errSpent
+	}
+	if !g.Open.take(pass.Who(), g.Tunnels.AtOnce) {
+		g.refused(t, place.String(), CauseRate, fmt.Sprintf("%s has %d tunnels already", pass.Who(), g.Tunnels.AtOnce))
+		return nil, t, nil, errLimit
+	}
+	conn, err := g.connect(ctx, t, pass)
 	if err != nil {
+		g.Open.giveBack(pass.Who())
 		g.refused(t, place.String(), CauseWay, err.Error())
 		return nil, t, nil, err
 	}
 	// Whoever decided again on what is open did not see this one yet.
 	if _, refusal = g.Policy().Pass(g.client(netip.AddrPortFrom(c.Addr, 0), c.Identity), place); refusal != nil {
 		_ = conn.Close() // nothing was said over it
+		g.Open.leave(t, forward.Count{})
+		g.Open.giveBack(pass.Who())
 		g.refused(t, place.String(), string(refusal.Cause), refusal.Rule)
 		return nil, t, refusal, nil
 	}
-	g.note(TunnelEvent{
-		Kind: Accepted, ID: t.id, Peer: c.Addr, Identity: pass.Who(), Reason: pass.Reason().String(), Place: place.String(), Addr: t.addr, Took: time.Since(t.began),
-	})
+	t.given = true
+	g.note(t.event(Accepted))
 	return conn, t, nil, nil
+}
+
+// tooFast says that who asks opens more than they may: a user or trusted
+// client by their own rate, who is not known by their address.
+func (g *Gateway) tooFast(c policy.Client) string {
+	now := time.Now()
+	if who := g.who(c); who != "" {
+		if g.State.tunnels.Take(who, 1, g.Tunnels.New, now) > 1 {
+			return fmt.Sprintf("%s opens more than %s", who, g.Tunnels.New)
+		}
+		return ""
+	}
+	if c.Addr.IsValid() && g.State.connections.Take(prefixOf(c.Addr), 1, g.Limits.Connections, now) > 1 {
+		return fmt.Sprintf("its address asks more than %s", g.Limits.Connections)
+	}
+	return ""
+}
+
+func (g *Gateway) spent(who string) string {
+	if g.Spent == nil {
+		return ""
+	}
+	return g.Spent(who)
+}
+
+// event tells of a tunnel that was given.
+func (t *tunnel) event(k Kind) TunnelEvent {
+	return TunnelEvent{
+		Kind: k, ID: t.id, Gateway: t.gate, Peer: t.client.Addr, Identity: t.pass.Who(), Reason: t.pass.Reason().String(), Origin: t.pass.Origin(),
+		Place: t.pass.To().String(), Addr: t.addr, Took: time.Since(t.began),
+	}
 }
 
 // CauseWay is a passage that was given and led nowhere.
@@ -190,7 +332,8 @@ const CauseWay = "no_way"
 
 // connect looks up a place and connects to the first of its addresses that
 // answers and that the passage does not close.
-func (g *Gateway) connect(ctx context.Context, t *tunnel, place policy.Place) (net.Conn, error) {
+func (g *Gateway) connect(ctx context.Context, t *tunnel, pass policy.Passage) (net.Conn, error) {
+	place := pass.To()
 	list := []netip.Addr{place.Addr}
 	if !place.Addr.IsValid() {
 		var err error
@@ -200,14 +343,15 @@ func (g *Gateway) connect(ctx context.Context, t *tunnel, place policy.Place) (n
 	}
 	failed := errElsewhere
 	for _, a := range list {
-		if t.pass.Closes(a) != "" {
+		if pass.Closes(a) != "" {
 			continue
 		}
 		t.addr = netip.AddrPortFrom(a.Unmap(), place.Port)
 		conn, err := g.Dial(ctx, t.addr)
 		if err == nil {
+			t.pass = pass
 			g.Open.enter(t, conn)
-			return conn, nil
+			return forward.Counted(conn, &t.flow), nil
 		}
 		failed = errors.Join(errUnreachable, err)
 	}
@@ -215,19 +359,17 @@ func (g *Gateway) connect(ctx context.Context, t *tunnel, place policy.Place) (n
 }
 
 func (g *Gateway) refused(t *tunnel, place, cause, why string) {
-	g.note(TunnelEvent{Kind: Refused, ID: t.id, Peer: t.client.Addr, Identity: t.client.Identity, Place: place, Cause: cause, Why: why, Took: time.Since(t.began)})
+	g.note(TunnelEvent{Kind: Refused, ID: t.id, Peer: t.client.Addr, Identity: g.who(t.client), Place: place, Cause: cause, Why: why, Took: time.Since(t.began)})
 }
 
 // ended notes the end of a tunnel that was open.
 func (g *Gateway) ended(t *tunnel, n forward.Count, err error) {
-	if t == nil || t.pass.IsZero() {
+	if t == nil || !t.given {
 		return
 	}
-	g.Open.leave(t)
-	e := TunnelEvent{
-		Kind: Closed, ID: t.id, Peer: t.client.Addr, Identity: t.pass.Who(), Reason: t.pass.Reason().String(), Place: t.pass.To().String(), Addr: t.addr,
-		Count: n, Took: time.Since(t.began),
-	}
+	e := t.event(Closed)
+	e.Count, e.Fresh = n, g.Open.leave(t, n)
+	g.Open.giveBack(t.pass.Who())
 	if err != nil {
 		e.Why = err.Error()
 	}

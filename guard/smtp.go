@@ -106,6 +106,7 @@ type State struct {
 	bytes       Buckets
 	recipients  Buckets
 	pace        Buckets // how fast our own people send
+	tunnels     Buckets // how fast they open them
 	strangers   Buckets // and strangers, who must not crowd out ours
 }
 

@@ -57,7 +57,7 @@ func (s *SOCKS) Connect(ctx context.Context, p *socks.Peer, to forward.Address) 
 	switch {
 	case refusal != nil:
 		return nil, socks.NotAllowed
-	case errors.Is(err, errElsewhere):
+	case errors.Is(err, errElsewhere), errors.Is(err, errLimit), errors.Is(err, errSpent):
 		return nil, socks.NotAllowed
 	case errors.Is(err, errNoName):
 		return nil, socks.HostUnreachable

@@ -87,6 +87,7 @@ func (r *Relay) watchTraffic(ctx context.Context) error {
 		case <-again.C:
 			r.complain(r.holdRecent(ctx))
 		case <-minute.C:
+			r.open.Carried(r.tunnel)
 			for _, b := range r.traffic.Silent(time.Now()) {
 				r.o.Log.LogAttrs(ctx, slog.LevelWarn, "breakout over after a day of silence; what was held stays held", attr.Identity(b.Who))
 			}

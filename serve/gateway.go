@@ -30,6 +30,7 @@ type Gateway struct {
 	Addrs   []netip.AddrPort
 	TLS     bool           // from the first octet
 	Private []netip.Prefix // from where a password may come without TLS
+	Limits  guard.TunnelLimits
 	At      problem.Pos
 }
 
@@ -56,6 +57,7 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 		gate := guard.Gateway{
 			Name: w.Name, Policy: r.policy, Login: logins{login}, State: &r.guard, Private: w.Private, Shared: isRoad(g), NewID: queue.NewID,
 			Limits: g.settings.Guard, Resolve: lookups{r}.Addresses, Dial: dialTunnel, Open: &r.open, Watch: r.tunnel,
+			Tunnels: w.Limits, Spent: r.spentNow,
 		}
 		if w.TLS {
 			gate.Private = everywhere
@@ -108,6 +110,10 @@ func dialTunnel(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 // tunnel takes what a gateway did: a line of the log, the counters.
 func (r *Relay) tunnel(e guard.TunnelEvent) {
 	r.metrics.tunnel(e)
+	r.countTunnel(e)
+	if e.Kind == guard.Carried {
+		return
+	}
 	level := slog.LevelInfo
 	if e.Kind == guard.Closed && e.Count == (forward.Count{}) {
 		level = slog.LevelDebug

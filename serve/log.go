@@ -28,7 +28,7 @@ func (r *Relay) note(e guard.Event) {
 	switch e.Kind {
 	case guard.Held, guard.OverBudget, guard.NotStored:
 		level = slog.LevelWarn
-	case guard.Connected, guard.Closed:
+	case guard.Connected, guard.Closed, guard.Carried:
 		level = slog.LevelDebug
 	case guard.Refused, guard.Accepted, guard.LoggedIn, guard.LoginFailed, guard.Withdrawn:
 	}

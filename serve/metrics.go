@@ -106,7 +106,7 @@ func (m *metrics) note(e guard.Event) {
 			result = "ended"
 		}
 		m.sessions.WithLabelValues(e.Listener, result).Inc()
-	case guard.Connected, guard.Withdrawn, guard.OverBudget:
+	case guard.Connected, guard.Withdrawn, guard.OverBudget, guard.Carried:
 	}
 }
 
@@ -119,12 +119,18 @@ func (m *metrics) tunnel(e guard.TunnelEvent) {
 		m.tunnels.Inc()
 	case guard.Closed:
 		m.tunnels.Dec()
-		m.bytes.WithLabelValues("out", "gateway").Add(float64(e.Count.Up))
-		m.bytes.WithLabelValues("in", "gateway").Add(float64(e.Count.Down))
+		m.carried(e)
+	case guard.Carried:
+		m.carried(e)
 	case guard.LoginFailed:
 		m.logins.WithLabelValues("refused").Inc()
 	case guard.Connected, guard.NotStored, guard.LoggedIn, guard.Withdrawn, guard.Held, guard.OverBudget: // a gateway has none of these
 	}
+}
+
+func (m *metrics) carried(e guard.TunnelEvent) {
+	m.bytes.WithLabelValues("out", "gateway").Add(float64(e.Fresh.Up))
+	m.bytes.WithLabelValues("in", "gateway").Add(float64(e.Fresh.Down))
 }
 
 // delivered counts what became of a delivery.

@@ -139,7 +139,23 @@ func (r *Relay) count(e guard.Event) {
 		if who != "" {
 			r.alert(now, who, leaves)
 		}
-	case guard.Connected, guard.NotStored, guard.LoggedIn, guard.LoginFailed, guard.Withdrawn, guard.Held, guard.OverBudget, guard.Closed:
+	case guard.Connected, guard.NotStored, guard.LoggedIn, guard.LoginFailed, guard.Withdrawn, guard.Held, guard.OverBudget, guard.Carried, guard.Closed:
+	}
+}
+
+// countTunnel takes what a gateway did.
+func (r *Relay) countTunnel(e guard.TunnelEvent) {
+	now := time.Now()
+	switch e.Kind {
+	case guard.Refused:
+		r.traffic.Refused(now, e.Identity, e.Peer)
+	case guard.Accepted:
+		r.traffic.Opened(now, e.Identity, e.Peer, e.Place)
+	case guard.Carried, guard.Closed:
+		if leaves := r.traffic.Carried(now, e.Identity, e.Peer, e.Place, e.Fresh.Up, e.Fresh.Down); leaves > 0 {
+			r.alert(now, e.Identity, leaves)
+		}
+	case guard.Connected, guard.NotStored, guard.LoggedIn, guard.LoginFailed, guard.Withdrawn, guard.Held, guard.OverBudget:
 	}
 }
 
@@ -214,6 +230,11 @@ func (r *Relay) spent(now time.Time, who string, t *Traffic) string {
 		}
 	}
 	return ""
+}
+
+// spentNow says the same of who wants a tunnel.
+func (r *Relay) spentNow(who string) string {
+	return r.spent(time.Now(), who, &r.current.Load().settings.Traffic)
 }
 
 // mostBudgets is how many identities that are near their budget a status

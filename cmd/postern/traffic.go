@@ -80,14 +80,21 @@ func printTraffic(w io.Writer, page *serve.TrafficPage, asJSON bool) error {
 	fmt.Fprintf(w, "%s to %s\n", page.From.UTC().Format("2 Jan 2006 15:04"), page.Until.UTC().Format("2 Jan 2006 15:04 MST"))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	head := strings.ToUpper(page.By) + "\tMESSAGES\tRECIPIENTS\tIN\tOUT\tDELIVERED\tDEFERRED\tFAILED\tHELD\tREFUSED\t"
+	tunnels := page.Total.Tunnels+page.Total.Up+page.Total.Down > 0 // of a relay that has gateways
+	if tunnels {
+		head += "TUNNELS\t"
+	}
 	if page.Currency != "" {
 		head += "COST\t"
 	}
 	fmt.Fprintln(t, head)
 	row := func(name string, s *meter.Sums) {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t", told(name), s.Messages, s.Recipients, octets(s.In), octets(s.Out), s.Delivered, s.Deferred, s.Failed, s.Held, s.Refused)
+		if tunnels {
+			fmt.Fprintf(t, "%d\t", s.Tunnels)
+		}
 		if page.Currency != "" {
-			fmt.Fprintf(t, "%.2f %s\t", float64(s.Out)/(1<<30)*page.Price, page.Currency)
+			fmt.Fprintf(t, "%.2f %s\t", float64(s.Costs())/(1<<30)*page.Price, page.Currency)
 		}
 		fmt.Fprintln(t)
 	}

@@ -103,6 +103,7 @@ func TestProblems(t *testing.T) {
 		{"a gateway to nowhere", "gateway \"connect\" {\n  port = 8080\n  login = true\n  tls = true\n}", `f.hcl:6:1: gateway "connect" leads nowhere`},
 		{"a gateway that speaks nothing", "gateway \"out\" {\n  port = 8080\n  login = true\n  tls = true\n  to = [\"a.example:443\"]\n}", `f.hcl:6:1: gateway "out" does not say what it speaks`},
 		{"passwords in clear", "gateway \"socks\" {\n  port = 1080\n  login = true\n  to = [\"a.example:443\"]\n}", `f.hcl:6:1: gateway "socks" takes passwords that everybody on the way can read; write tls = true`},
+		{"a limit that is none", "gateway \"socks\" {\n  port = 1080\n  login = true\n  tls = true\n  to = [\"a.example:443\"]\n  tunnels_per_user = 0\n}", `f.hcl:11:22: tunnels_per_user: "0" is no number from 1; write a number, as 100`},
 		{"a place without port", "gateway \"socks\" {\n  port = 1080\n  login = true\n  tls = true\n  to = [\"a.example\"]\n}", `f.hcl:10:9: to: "a.example" is no host and port`},
 		{"a port that is taken", "gateway \"socks\" {\n  port = 25\n  login = true\n  tls = true\n  to = [\"a.example:443\"]\n}", `f.hcl:6:1: listener "socks" takes 0.0.0.0:25, which listener "mx"`},
 		{"a proxy of no kind", "route \"default\" {\n  via = \"mx\"\n  proxy = \"ftp://10.0.0.1:21\"\n}", `f.hcl:8:11: proxy "ftp://10.0.0.1:21" is of no kind that we speak`},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"postern/door"
+	"postern/guard"
 	"postern/policy"
 	"postern/serve"
 )
@@ -19,6 +20,8 @@ var gatewayBlock = block{
 		{"to", "list", "", `where it leads: "mail.example.org:587", "192.0.2.7:25", or "*:443" for every host on one port; never port 25 of every host`},
 		{"tls", "true, false", "false", "TLS from the first octet, with the host's certificate"},
 		{"private", "list", "", "networks from which a password may come without TLS"},
+		{"tunnels_per_user", "number", "200", "at once, of one user or trusted client, through all gateways"},
+		{"new_tunnels", "rate", "600/m", "of one user or trusted client"},
 	},
 	read: readGateway,
 }
@@ -32,10 +35,12 @@ func readGateway(r *reader, s section) {
 		r.stop(s.at, fmt.Sprintf("gateway %q does not say what it speaks", s.label), `write door = "socks" or "connect"`)
 	}
 	addrs := r.sockets(s)
-	w := serve.Gateway{Name: s.label, Door: d, Addrs: addrs, At: s.at}
+	w := serve.Gateway{Name: s.label, Door: d, Addrs: addrs, Limits: guard.DefaultTunnelLimits, At: s.at}
 	p := policy.Gateway{Name: s.label, At: s.at}
 	s.one("login", yesNo, func(word string) { p.Login = word == "true" })
 	s.one("tls", yesNo, func(word string) { w.TLS = word == "true" })
+	s.number("tunnels_per_user", func(n int) { w.Limits.AtOnce = n })
+	s.rate("new_tunnels", func(rate guard.Rate) { w.Limits.New = rate })
 	for _, v := range s.texts("clients") {
 		p.Clients = append(p.Clients, policy.Allowed{Client: v.text, At: v.at})
 	}

@@ -67,16 +67,23 @@ const (
 type Sums struct {
 	Messages   int64 `json:"messages,omitzero"`   // accepted
 	Recipients int64 `json:"recipients,omitzero"` // addresses that these go to
-	In         int64 `json:"octets_in,omitzero"`  // of these messages
-	Leaves     int64 `json:"leaves,omitzero"`     // octets that our people want to leave: of each message, once for each destination that is not ours
+	In         int64 `json:"octets_in,omitzero"`  // of these messages, and Down
+	Leaves     int64 `json:"leaves,omitzero"`     // octets that our people want to leave: of each message, once for each destination that is not ours; of tunnels, Up and Down
 	Held       int64 `json:"held,omitzero"`       // of these messages, those that wait for the operator
 	HeldTo     int64 `json:"held_to,omitzero"`    // addresses that these would go to
 	Refused    int64 `json:"refused,omitzero"`    // commands that were answered with a refusal
 	Delivered  int64 `json:"delivered,omitzero"`  // addresses whose next hop took a message
-	Out        int64 `json:"octets_out,omitzero"` // of what left with these, to destinations that are not ours
+	Out        int64 `json:"octets_out,omitzero"` // of what left with these, to destinations that are not ours, and Up
 	Deferred   int64 `json:"deferred,omitzero"`   // attempts that were put off
 	Failed     int64 `json:"failed,omitzero"`     // addresses that were given up
+	Tunnels    int64 `json:"tunnels,omitzero"`    // that gateways opened
+	Up         int64 `json:"octets_up,omitzero"`  // that these carried away
+	Down       int64 `json:"octets_down,omitzero"`
 }
+
+// Costs returns the octets that are paid for: what left, and what tunnels
+// brought, which leaves once more on its way to the client.
+func (s *Sums) Costs() int64 { return s.Out + s.Down }
 
 // Add adds each sum of o.
 func (s *Sums) Add(o *Sums) {
@@ -91,6 +98,9 @@ func (s *Sums) Add(o *Sums) {
 	s.Out += o.Out
 	s.Deferred += o.Deferred
 	s.Failed += o.Failed
+	s.Tunnels += o.Tunnels
+	s.Up += o.Up
+	s.Down += o.Down
 }
 
 // A span is the sums of an hour or a month.
@@ -151,7 +161,9 @@ func (s *span) cut(kept [dimensions]int) {
 		if len(s.by[d]) <= kept[d] {
 			continue
 		}
-		rows := rowsOf(s.by[d], func(a, b Row) int { return cmp.Compare(b.Recipients+b.Delivered, a.Recipients+a.Delivered) })
+		rows := rowsOf(s.by[d], func(a, b Row) int {
+			return cmp.Compare(b.Recipients+b.Delivered+b.Tunnels, a.Recipients+a.Delivered+a.Tunnels)
+		})
 		rows = slices.DeleteFunc(rows, func(r Row) bool { return r.Name == Others })
 		for _, r := range rows[max(0, kept[d]-1):] {
 			delete(s.by[d], r.Name)
@@ -361,6 +373,31 @@ func (m *Meter) Delivery(now time.Time, who string, from netip.Addr, to string, 
 	m.addTo(to, &s)
 }
 
+// Opened counts a tunnel to a place.
+func (m *Meter) Opened(now time.Time, who string, from netip.Addr, to string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tunnel(now, who, from, to, Sums{Tunnels: 1})
+}
+
+// Carried counts what a tunnel has carried since it was last counted, up to
+// the place and down from it. It returns how many octets left the machine.
+func (m *Meter) Carried(now time.Time, who string, from netip.Addr, to string, up, down int64) (leaves int64) {
+	if up == 0 && down == 0 {
+		return 0
+	}
+	s := Sums{Up: up, Out: up, Down: down, In: down, Leaves: up + down}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tunnel(now, who, from, to, s)
+	return s.Leaves
+}
+
+func (m *Meter) tunnel(now time.Time, who string, from netip.Addr, to string, s Sums) {
+	m.add(now, cmp.Or(who, Strangers), from, &s)
+	m.addTo(to, &s)
+}
+
 // A Row is the sums of one name.
 type Row struct {
 	Name string `json:"name"`
@@ -386,7 +423,7 @@ func rowsOf(by map[string]*Sums, compare func(a, b Row) int) []Row {
 
 func (s *span) report(d Dimension, from, until time.Time) Report {
 	return Report{From: from, Until: until, Total: s.total, Rows: rowsOf(s.by[d], func(a, b Row) int {
-		return cmp.Or(cmp.Compare(b.Out, a.Out), cmp.Compare(b.In, a.In), cmp.Compare(b.Messages, a.Messages), cmp.Compare(b.Refused, a.Refused))
+		return cmp.Or(cmp.Compare(b.Costs(), a.Costs()), cmp.Compare(b.In, a.In), cmp.Compare(b.Messages, a.Messages), cmp.Compare(b.Refused, a.Refused))
 	})}
 }
 

@@ -489,3 +489,45 @@ func BenchmarkJudge(b *testing.B) {
 		m.Judge(now, "anna", 50, meter.Floor)
 	}
 }
+
+// Tunnels are in the same sums as mail: by who opened them, from where, to
+// which place; what they carry is of a budget, both ways, and is kept.
+func TestTunnels(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	m := meter.New()
+	from := netip.MustParseAddr("192.0.2.20")
+	m.Opened(now, "anna", from, "mail.example.org:587")
+	m.Opened(now, "anna", from, "www.far.example:443")
+	if got := m.Carried(now, "anna", from, "www.far.example:443", 100, 5000); got != 5100 {
+		t.Errorf("%d octets leave", got)
+	}
+	if got := m.Carried(now, "anna", from, "www.far.example:443", 0, 0); got != 0 {
+		t.Errorf("%d octets leave of nothing", got)
+	}
+	m.Carried(now.Add(2*time.Hour), "anna", from, "www.far.example:443", 11, 0)
+	m.Accepted(now.Add(2*time.Hour), meter.Message{Who: "anna", From: from, To: []meter.Address{{"far.example", true}}, Size: 1000})
+	dir := t.TempDir()
+	if err := m.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	again, err := meter.Open(dir, now.Add(3*time.Hour), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(3 * time.Hour)
+	for _, m := range []*meter.Meter{m, again} {
+		want := meter.Sums{Messages: 1, Recipients: 1, In: 6000, Out: 111, Leaves: 6111, Tunnels: 2, Up: 111, Down: 5000}
+		for _, d := range []meter.Dimension{meter.Identity, meter.Client} {
+			r := m.Since(later, now, d)
+			if len(r.Rows) != 1 || r.Rows[0].Sums != want || r.Total != want {
+				t.Errorf("by %s: %+v", d, r)
+			}
+		}
+		if r := m.Since(later, now, meter.Destination); len(r.Rows) != 3 || r.Rows[0].Name != "www.far.example:443" || r.Rows[0].Tunnels != 1 || r.Rows[0].Costs() != 5111 {
+			t.Errorf("by destination: %+v", r.Rows)
+		}
+		if got := m.Leaves(later, meter.Daily, "anna"); got != 6111 {
+			t.Errorf("%d octets of her budget, want 6111", got)
+		}
+	}
+}
