@@ -36,13 +36,23 @@ func TestProxies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range Passages {
-		t.Run(p.Name(), func(t *testing.T) {
-			t.Parallel()
-			target := Start(t, p.Case)
-			t.Run("by hand", func(t *testing.T) { p.byHand(t, target) })
-			t.Run("check", func(t *testing.T) { p.check(t, target, binary) })
-		})
+	rows := make([]passed, len(Passages))
+	t.Run("cases", func(t *testing.T) {
+		for i, p := range Passages {
+			t.Run(p.Name(), func(t *testing.T) {
+				t.Parallel()
+				target := Start(t, p.Case)
+				t.Run("by hand", func(t *testing.T) { p.byHand(t, target) })
+				t.Run("check", func(t *testing.T) { p.check(t, target, binary, &rows[i]) })
+				if *update {
+					t.Run("nmap", func(t *testing.T) { rows[i].nmap = p.nmapSays(t, target) })
+				}
+			})
+		}
+	})
+	// Also when a verdict is wrong: the page says what was measured.
+	if *update {
+		writeProxiesMatrix(t, rows)
 	}
 }
 
@@ -323,13 +333,15 @@ func judge(t *testing.T, target *Target, program string, flags ...string) (judge
 }
 
 // check compares what the auditor says with what the passage is.
-func (p Passage) check(t *testing.T, target *Target, program string) {
+func (p Passage) check(t *testing.T, target *Target, program string, r *passed) {
 	flags := ownZone
 	if p.Both {
 		bothFamilies(t, target)
 		flags = nil
 	}
+	began := time.Now()
 	got, exit, text := judge(t, target, program, slices.Concat(flags, p.Flags)...)
+	r.got, r.took = got, time.Since(began)
 	wrong := func(what string, got, want any) {
 		t.Helper()
 		t.Errorf("%s (%s): %s is %v, want %v\n%s", p.Name(), p.What, what, got, want, text)
