@@ -50,8 +50,6 @@ var errUnasked = errors.New("the connection ended without a request")
 // behind open it takes no requests and ends with its last tunnel. It returns
 // nil where a request came: each has told the handler of its end.
 func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	l := &single{conn: make(chan net.Conn, 1), over: make(chan struct{})}
 	l.conn <- c
 	protocols := new(http.Protocols)
@@ -85,8 +83,6 @@ func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
 	})()
 	_ = library.Serve(l) // returns when the connection has ended, whose end is no error
 	stop()
-	cause := context.Cause(ctx)
-	cancel()
 	m.mu.Lock()
 	m.ended = true
 	m.mu.Unlock()
@@ -94,8 +90,8 @@ func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
 	switch {
 	case m.asked.Load():
 		return nil
-	case cause != nil:
-		return cause
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
 	return &forward.WireError{Doing: "HTTP/2 request", Kind: forward.ErrClosed, Err: errUnasked}
 }
@@ -176,7 +172,7 @@ func (m *multiplex) tunnel(ctx context.Context, p *Peer, w http.ResponseWriter, 
 	if far == nil {
 		return a, n, true, m.refuse(w, a, *refusal)
 	}
-	s := &stream{writer: w, control: http.NewResponseController(w), body: r.Body, peer: m.peer}
+	s := &stream{writer: w, control: http.NewResponseController(w), body: r.Body, peer: m.peer, torn: func() { reset(far) }}
 	defer s.leave()
 	w.Header()["Date"] = nil // the hour of this machine is nobody's affair
 	w.WriteHeader(http.StatusOK)
@@ -190,11 +186,20 @@ func (m *multiplex) tunnel(ctx context.Context, p *Peer, w http.ResponseWriter, 
 	defer cut(nil)
 	defer context.AfterFunc(r.Context(), func() {
 		if !s.hasEnded() {
+			s.torn()
 			cut(&forward.WireError{Doing: "HTTP/2 stream", Kind: forward.ErrClosed, Err: context.Cause(r.Context())})
 		}
 	})()
 	n, err = forward.Splice(cutting, s, far, m.limits)
-	return a, n, err == nil || s.hasEnded(), err
+	return a, n, err == nil || errors.Is(err, forward.ErrHalf) && s.hasEnded(), err
+}
+
+// reset makes conn end in a way that is no proper end: where a client's stream
+// fails, its destination must not take what came for all (RFC 9113 section 8.5).
+func reset(conn net.Conn) {
+	if t, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = t.SetLinger(0)
+	}
 }
 
 func (m *multiplex) dial(ctx context.Context, p *Peer, r Request) (net.Conn, *Refusal) {
@@ -292,6 +297,7 @@ type stream struct {
 	control *http.ResponseController
 	body    io.ReadCloser
 	peer    Peer
+	torn    func() // called when the client's half has failed
 
 	mu      sync.Mutex
 	writing bool
@@ -311,12 +317,22 @@ func (s *stream) hasEnded() bool {
 	return s.ended
 }
 
+func (s *stream) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
 // Read reads from the client. Once the destination has ended, a client that
 // resets the stream has ended it too.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.body.Read(p)
-	if err != nil && s.hasEnded() {
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+	case s.hasEnded():
 		err = io.EOF
+	case !s.isClosed():
+		s.torn()
 	}
 	return n, err
 }

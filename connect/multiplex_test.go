@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -434,6 +435,86 @@ func (s *station) count() int {
 	return len(s.ended)
 }
 
+// A destination is told the difference between a client's end and its failure.
+func TestFailuresArePassedOn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(conn net.Conn, res *http.Response, say *io.PipeWriter)
+		want error
+	}{
+		{"an end", func(_ net.Conn, _ *http.Response, say *io.PipeWriter) { _ = say.Close() }, nil},
+		{"a reset", func(_ net.Conn, res *http.Response, _ *io.PipeWriter) { res.Body.Close() }, syscall.ECONNRESET},
+		{"a body that fails", func(_ net.Conn, _ *http.Response, say *io.PipeWriter) { say.CloseWithError(io.ErrNoProgress) }, syscall.ECONNRESET},
+		{"a connection that is gone", func(conn net.Conn, _ *http.Response, _ *io.PipeWriter) { conn.Close() }, syscall.ECONNRESET},
+	} {
+		near, far := tcp(t)
+		inner, destination := tcp(t)
+		h := &station{way: func(context.Context, Request) (net.Conn, *Refusal) { return inner, nil }}
+		done := served(t.Context(), &Server{Handler: h}, far)
+		client := library(near)
+		body, say := io.Pipe()
+		res, err := client.RoundTrip(ask2("CONNECT", "mx.example:25", nil, body).WithContext(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(say, "MAIL"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(destination, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		c.end(near, res, say)
+		if _, err := io.Copy(io.Discard, destination); !errors.Is(err, c.want) {
+			t.Errorf("%s: the destination was told %v", c.name, err)
+		}
+		_ = destination.Close()
+		_ = near.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		client.CloseIdleConnections()
+	}
+}
+
+// A destination that does not read holds up its own tunnel, and no other of
+// the connection.
+func TestSlowDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		inner, destination := net.Pipe()
+		var ways int
+		h := &station{way: func(ctx context.Context, r Request) (net.Conn, *Refusal) {
+			if ways++; ways > 1 {
+				return echo(ctx, r)
+			}
+			return halfOpen{inner}, nil
+		}}
+		done := served(t.Context(), &Server{Handler: h}, far)
+		client := library(near)
+		slow, err := client.RoundTrip(ask2("CONNECT", "mx.example:25", nil, io.NopCloser(bytes.NewReader(make([]byte, 8<<20)))).WithContext(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // its window is full
+		long := strings.Repeat("0123456789", 100_000)
+		quick, err := client.RoundTrip(ask2("CONNECT", "mx.example:25", nil, io.NopCloser(strings.NewReader(long))).WithContext(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err := io.ReadAll(quick.Body); err != nil || string(all) != long {
+			t.Errorf("%d octets of %d, %v", len(all), len(long), err)
+		}
+		destination.Close()
+		if _, err := io.Copy(io.Discard, slow.Body); err == nil {
+			t.Error("a tunnel that lost what was said had a proper end")
+		}
+		client.CloseIdleConnections()
+		if err := <-done; err != nil || h.count() != 2 {
+			t.Error(err)
+		}
+	})
+}
+
 // failing is a destination whose end is an error, as a reset is.
 type failing struct{ net.Conn }
 
@@ -540,9 +621,7 @@ func TestTunnelsOutliveTheirListener(t *testing.T) {
 	if _, err := io.ReadFull(tunnel, make([]byte, 10)); err != nil {
 		t.Error(err)
 	}
-	if h.count() != 1 { // that of the idle connection
-		t.Errorf("%d ends", h.count())
-	}
+	h.waitFor(t, 1) // that of the idle connection
 	_ = tunnel.Close()
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
