@@ -37,7 +37,7 @@ func TestRootsUnpack(t *testing.T) {
 	for name, program := range map[string]string{
 		"postfix": "usr/lib/postfix/sbin/smtpd", "exim": "usr/sbin/exim4", "opensmtpd": "usr/sbin/smtpd",
 		"sendmail": "usr/libexec/sendmail/sendmail", "tools": "usr/bin/nmap",
-		"clients": "usr/bin/swaks", "proxies": "usr/sbin/danted",
+		"clients": "usr/bin/swaks", "nghttpx": "usr/sbin/nghttpx", "proxies": "usr/sbin/danted",
 	} {
 		root, err := Root(t.Context(), name)
 		if err != nil {
