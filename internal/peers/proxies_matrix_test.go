@@ -45,7 +45,7 @@ func (p Passage) nmapSays(t *testing.T, target *Target) string {
 			t.Error(err)
 		}
 	}()
-	script := map[door.Door]string{door.SOCKS: "socks-open-proxy", door.Connect: "http-open-proxy", door.Forward: "smtp-open-relay"}[p.Door]
+	script := map[door.Door]string{door.SMTP: "smtp-open-relay", door.SOCKS: "socks-open-proxy", door.Connect: "http-open-proxy", door.Forward: "smtp-open-relay"}[p.Door]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := target.Nmap(t, "-n", "-Pn", "--dns-servers", Tester4, "-p", p.Port, "--script", "+"+script, "--script-args", "proxy.url=http://mx."+Collector+"/,proxy.pattern="+page, target.Case.Address())
