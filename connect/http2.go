@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"postern/forward"
@@ -108,6 +109,7 @@ type tunnel struct {
 	cancel    context.CancelCauseFunc
 	carrying  sync.WaitGroup
 	half      atomic.Bool // the user writes no more
+	failed    atomic.Pointer[error]
 }
 
 var errTunnelClosed = errors.New("the tunnel was closed")
@@ -115,17 +117,32 @@ var errTunnelClosed = errors.New("the tunnel was closed")
 func (t *tunnel) run(in io.ReadCloser, out io.WriteCloser) {
 	t.Conn, t.far = net.Pipe()
 	t.carrying.Go(func() {
-		_, _ = io.Copy(t.far, in)
+		if _, err := io.Copy(t.far, in); err != nil {
+			err = fmt.Errorf("%w (%w)", syscall.ECONNRESET, err)
+			t.failed.Store(&err)
+		}
 		_ = in.Close()
 		t.far.Close() // a pipe has no half to close: who reads to the end has all
 	})
 	t.carrying.Go(func() {
 		_, err := io.Copy(out, t.far)
 		if err != nil && !t.half.Load() {
-			t.far.Close() // the stream is gone, or the user is
+			// The proxy hears no more, or the stream is gone: what it said
+			// before is still to be read, and its end ends this too.
+			_, _ = io.Copy(io.Discard, t.far)
 		}
 		_ = out.Close() // ends our half of the stream
 	})
+}
+
+// Read reads from the stream. A proxy resets it where the far connection has
+// failed, which is no proper end.
+func (t *tunnel) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if failed := t.failed.Load(); failed != nil && errors.Is(err, io.EOF) {
+		err = *failed
+	}
+	return n, err
 }
 
 // CloseWrite ends our half of the stream; what was written before has left the pipe.

@@ -476,6 +476,78 @@ func TestFailuresArePassedOn(t *testing.T) {
 	}
 }
 
+// So is a client told the difference between a destination's end and its failure.
+func TestFailuresReachTheClient(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(destination *net.TCPConn)
+		want error
+	}{
+		{"an end", func(d *net.TCPConn) { _ = d.CloseWrite() }, io.EOF},
+		{"a reset", func(d *net.TCPConn) { _ = d.SetLinger(0); _ = d.Close() }, syscall.ECONNRESET},
+	} {
+		near, far := tcp(t)
+		inner, destination := tcp(t)
+		h := &station{way: func(context.Context, Request) (net.Conn, *Refusal) { return inner, nil }}
+		done := served(t.Context(), &Server{Handler: h, Limits: forward.Limits{Half: time.Millisecond}}, far)
+		tunnel, _, err := Request{To: to(t, "mx.example:25"), Version: HTTP2}.Connect(t.Context(), near, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(destination, banner); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(tunnel, make([]byte, len(banner))); err != nil {
+			t.Fatal(err)
+		}
+		c.end(destination)
+		if n, err := tunnel.Read(make([]byte, 1)); n != 0 || !errors.Is(err, c.want) {
+			t.Errorf("%s: the client was told %v", c.name, err)
+		}
+		_ = tunnel.Close()
+		_ = destination.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What a destination said before its end comes to a client that goes on
+// writing, however late it reads.
+func TestEndLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		long := strings.Repeat("0123456789", 20_000)
+		said := newHalves(make(chan string, 1))
+		said.said = strings.NewReader(long)
+		h := &station{way: func(context.Context, Request) (net.Conn, *Refusal) { return said, nil }}
+		done := served(t.Context(), &Server{Handler: h}, far)
+		tunnel, _, err := Request{To: to(t, "mx.example:25"), Version: HTTP2}.Connect(t.Context(), near, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for {
+				if _, err := io.WriteString(tunnel, "x"); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		time.Sleep(time.Minute) // the destination has ended, and Limits.Half is over
+		if all, err := io.ReadAll(tunnel); err != nil || string(all) != long {
+			t.Errorf("%d octets of %d, %v", len(all), len(long), err)
+		}
+		_ = tunnel.Close()
+		<-over
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A destination that does not read holds up its own tunnel, and no other of
 // the connection.
 func TestSlowDestination(t *testing.T) {
