@@ -173,11 +173,13 @@ func (p *port) askProxy(ctx context.Context, play probe.Play, played map[string]
 		if err := p.pace.wait(ctx); err != nil {
 			return verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Why: err.Error()}
 		}
+		via := p.proxy()
+		via.Hasty = silentBefore(play, played)
 		var err error
 		if p.evidence.Door == door.SOCKS {
-			x, err = probe.SOCKS{Proxy: p.proxy()}.Play(ctx, play)
+			x, err = probe.SOCKS{Proxy: via}.Play(ctx, play)
 		} else {
-			x, err = probe.Connect{Proxy: p.proxy()}.Play(ctx, play)
+			x, err = probe.Connect{Proxy: via}.Play(ctx, play)
 		}
 		x.Tries = tries
 		if errors.Is(err, probe.ErrForeign) {
@@ -212,6 +214,23 @@ func refusedBefore(play probe.Play, played map[string]verdict.Exchange) (verdict
 		Form: play.Form, Envelope: play.Envelope, Token: play.Token, Tries: 0, Stage: before.Stage, Outcome: verdict.Denied,
 		Answer: before.Answer, Said: before.Said + ", as to every place", At: before.At, Transcript: before.Transcript,
 	}, true
+}
+
+// silentBefore reports whether two forms waited in vain for what this one will
+// wait for: for the way to the same place, or for a word in a tunnel. A
+// network that drops what goes to port 25 does so whichever way it was asked.
+func silentBefore(play probe.Play, played map[string]verdict.Exchange) bool {
+	same, tunnels := 0, 0
+	for _, x := range played {
+		switch {
+		case x.Outcome != verdict.Silent:
+		case x.Stage == verdict.AtProxy && x.Envelope.MoveArg == play.Envelope.MoveArg:
+			same++
+		case x.Stage == verdict.AtBanner:
+			tunnels++
+		}
+	}
+	return same >= 2 || tunnels >= 2
 }
 
 // recognise asks the collector whether the banner that came through is its own.

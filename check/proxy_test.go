@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -550,6 +551,48 @@ func TestWaitingForTheOtherDoor(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A proxy whose network drops what goes to port 25 costs the whole patience
+// for the first forms, and less for those that ask for the same once more. It
+// is closed for mail all the same when it leads to another port.
+func TestSilenceIsWaitedForOnce(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		o      check.Options
+		serve  func(*city) serve
+		want   verdict.Verdict
+		atMost time.Duration
+	}{
+		{"the way to port 25 is dropped", check.Options{Ports: []uint16{8080}}, func(w *city) serve {
+			return serves(open.Connect{Dial: dropsMail(w.leads(targetAt))})
+		}, verdict.Closed, 80 * time.Second},
+		{"yes, and nothing behind it", check.Options{Ports: []uint16{8080}}, func(*city) serve {
+			return reads(func(c net.Conn) { _, _ = io.WriteString(c, yes); _, _ = io.Copy(io.Discard, c) })
+		}, verdict.Inconclusive, 75 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCity(t)
+				w.hosts[targetAt+":"+strconv.Itoa(int(c.o.Ports[0]))] = c.serve(w)
+				d := w.check(c.o).Worst()
+				if d.Verdict != c.want || w.took > c.atMost {
+					t.Errorf("%s (%s) in %s, want %s in %s\n%s", d.Verdict, d.Why, w.took, c.want, c.atMost, outcomes(d.Judgement))
+				}
+			})
+		})
+	}
+}
+
+// dropsMail never gets to port 25, and is not told so.
+func dropsMail(dial open.Dial) open.Dial {
+	return func(ctx context.Context, to forward.Address) (net.Conn, error) {
+		if to.Port() == 25 {
+			time.Sleep(5 * time.Minute)
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ETIMEDOUT}
+		}
+		return dial(ctx, to)
 	}
 }
 

@@ -32,6 +32,7 @@ type Proxy struct {
 	TLS     TLS            // Plain, or Implicit where it is reached inside TLS
 	Name    string         // for the handshake; "": none
 	Timeout time.Duration  // for one answer of the proxy or reply of the server; 0 is DefaultTimeout
+	Hasty   bool           // nothing came in time when others asked for as much
 }
 
 // A lead asks a proxy on a connection on which nothing was said. It returns
@@ -96,12 +97,19 @@ const (
 	patienceAnswer = 30 * time.Second
 	patienceBanner = 20 * time.Second
 	patiencePage   = 5 * time.Second
+
+	hastyAnswer = 10 * time.Second
+	hastyBanner = 5 * time.Second
 )
 
 // limit bounds the wait for the answer of the proxy, which may be trying to
 // reach the place meanwhile.
 func (s Proxy) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, s.atMost(patienceAnswer), errPatience)
+	d := patienceAnswer
+	if s.Hasty {
+		d = hastyAnswer
+	}
+	return context.WithTimeoutCause(ctx, s.atMost(d), errPatience)
 }
 
 func (s Proxy) atMost(d time.Duration) time.Duration {
@@ -141,8 +149,11 @@ func refusedBy(ctx context.Context, x verdict.Exchange, l led) (verdict.Exchange
 // taken on its word: whose server it is shows when the message arrives.
 func (s Proxy) through(ctx context.Context, p Play, tunnel net.Conn, page bool, x verdict.Exchange) (verdict.Exchange, error) {
 	server := SMTP{Dial: func(context.Context) (net.Conn, error) { return tunnel, nil }, Addr: s.Addr, Helo: s.Helo, Timeout: s.Timeout}
-	if server.Banner = s.atMost(patienceBanner); page {
+	switch server.Banner = s.atMost(patienceBanner); {
+	case page:
 		server.Banner = s.atMost(patiencePage)
+	case s.Hasty:
+		server.Banner = s.atMost(hastyBanner)
 	}
 	hello := "EHLO"
 	if p.Form.Set == plan.Info {
