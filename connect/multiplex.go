@@ -67,6 +67,7 @@ func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
 		},
 		MaxHeaderBytes:    maxHead,
 		ReadHeaderTimeout: max(m.limits.Request, 0),
+		WriteTimeout:      max(m.limits.Request, 0), // of an answer; a tunnel has other limits
 		IdleTimeout:       max(m.limits.Request, 0), // without a stream it is a client that says no request
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          m.streams(),
@@ -155,6 +156,8 @@ func (m *multiplex) request(ctx context.Context, w http.ResponseWriter, r *http.
 // tunnel answers one request and carries its tunnel. It is whole where the
 // client may be told a proper end.
 func (m *multiplex) tunnel(ctx context.Context, p *Peer, w http.ResponseWriter, r *http.Request) (a asked, n forward.Count, whole bool, err error) {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{}) // until there is an answer, Limits.Dial counts
 	if r.Method != http.MethodConnect {
 		a.Version = HTTP2
 		return a, n, true, m.refuse(w, a, Refusal{http.StatusMethodNotAllowed, "CONNECT only"})
@@ -172,11 +175,11 @@ func (m *multiplex) tunnel(ctx context.Context, p *Peer, w http.ResponseWriter, 
 	if far == nil {
 		return a, n, true, m.refuse(w, a, *refusal)
 	}
-	s := &stream{writer: w, control: http.NewResponseController(w), body: r.Body, peer: m.peer, torn: func() { reset(far) }}
+	s := &stream{writer: w, control: control, body: r.Body, peer: m.peer, torn: func() { reset(far) }}
 	defer s.leave()
 	w.Header()["Date"] = nil // the hour of this machine is nobody's affair
 	w.WriteHeader(http.StatusOK)
-	if err := s.control.Flush(); err != nil {
+	if err := control.Flush(); err != nil {
 		far.Close()
 		return a, n, false, &forward.WireError{Doing: "CONNECT answer", Kind: forward.ErrClosed, Err: err}
 	}
@@ -215,6 +218,10 @@ func (m *multiplex) dial(ctx context.Context, p *Peer, r Request) (net.Conn, *Re
 // refuse answers and returns an error that says so.
 func (m *multiplex) refuse(w http.ResponseWriter, a asked, r Refusal) error {
 	r = r.clean()
+	if m.limits.Request >= 0 {
+		// A client that opens no window would keep what it is not told.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(m.limits.Request))
+	}
 	h := w.Header()
 	h["Date"] = nil
 	h.Set("Content-Type", textType)

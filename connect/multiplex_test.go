@@ -739,6 +739,9 @@ var asks2 = fields(":method", "CONNECT", ":authority", "mx.example:25", "proxy-a
 
 const begins = preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // and empty SETTINGS
 
+// closed is a client that opens no window: it says that nothing may be sent.
+var closed = preface + frame(frameSettings, 0, 0, 0, 4, 0, 0, 0, 0)
+
 // What a client says, when it is left alone, and what comes of it.
 func TestHowHTTP2Begins(t *testing.T) {
 	ask := frame(frameHeaders, endHeaders, 1, asks2...)
@@ -762,6 +765,8 @@ func TestHowHTTP2Begins(t *testing.T) {
 		{"extended CONNECT", begins + frame(frameHeaders, endHeaders, 1, fields(":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":path", "/", ":authority", "mx.example:25")...), true, "", 0, forward.ErrClosed, false},
 		{"no authority", begins + frame(frameHeaders, endHeaders, 1, fields(":method", "CONNECT", "host", "mx.example:25")...), true, "", 0, forward.ErrClosed, false},
 		{"a length", begins + frame(frameHeaders, endHeaders, 1, append(fields("content-length", "5"), asks2...)...), true, "", 0, forward.ErrClosed, false}, // fields before pseudo-fields
+		{"a refusal that is not read", closed + frame(frameHeaders, endHeaders, 1, fields(":method", "GET", ":scheme", "http", ":path", "/", ":authority", "mx.example:25")...), false, "", 61 * time.Second, ErrRefused, false},
+		{"a head too long, and an answer that is not read", closed + frame(frameHeaders, 0, 1, asks2...) + frame(frameContinuation, endHeaders, 1, bytes.Repeat(fields("x", strings.Repeat("x", 120)), 100)...), false, "", 61 * time.Second, forward.ErrClosed, false},
 		{"a tunnel, and hangs up", begins + ask, true, "", 0, nil, true},
 		{"a tunnel, and no word more", begins + ask, false, "", 10*time.Minute + 31*time.Second, forward.ErrIdle, true},
 		{"a tunnel, and another fault", begins + ask + frame(frameSettings, 0, 1), false, "", time.Second, nil, true},
@@ -793,7 +798,7 @@ func TestHowHTTP2Begins(t *testing.T) {
 				t.Errorf("%s: answered %q", c.name, got.String())
 			}
 			v := h.only(t)
-			if c.led != (err == nil) || c.led != !v.r.To.IsZero() || v.err == nil || c.err != nil && !errors.Is(v.err, c.err) {
+			if (c.led || errors.Is(c.err, ErrRefused)) != (err == nil) || c.led != !v.r.To.IsZero() || v.err == nil || c.err != nil && !errors.Is(v.err, c.err) {
 				t.Errorf("%s: %v, ended %+v", c.name, err, v)
 			}
 		})
