@@ -28,20 +28,20 @@ type Heard struct {
 // no place: of version 5 a proxy says how it wants to be logged in to. One
 // that speaks version 4 alone is not found by it, but by SniffFour.
 func (s SOCKS) Sniff(ctx context.Context) (Heard, error) {
-	return s.sniff(ctx, []byte{5, 1, 0}, door.SOCKS, func(b []byte) bool { return b[0] == 5 })
+	return s.sniff(ctx, []byte{5, 1, 0}, door.SOCKS, isSOCKS5)
 }
 
 // SniffFour finds out in one connection whether a SOCKS proxy of version 4
 // answers. A request is the first word there; port 0 is no place to go to.
 func (s SOCKS) SniffFour(ctx context.Context) (Heard, error) {
-	return s.sniff(ctx, []byte{4, 1, 0, 0, 0, 0, 0, 0, 0}, door.SOCKS, func(b []byte) bool { return len(b) > 1 && b[0] == 0 && b[1] >= 90 && b[1] <= 93 })
+	return s.sniff(ctx, []byte{4, 1, 0, 0, 0, 0, 0, 0, 0}, door.SOCKS, isSOCKS4)
 }
 
 // Sniff finds out in one connection whether HTTP is spoken. OPTIONS for the
 // server as a whole (RFC 9110 section 9.3.7) asks nothing of it.
 func (s Connect) Sniff(ctx context.Context) (Heard, error) {
 	request := fmt.Sprintf("OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: Postern-check\r\nConnection: close\r\n\r\n", s.Addr)
-	return s.sniff(ctx, []byte(request), door.Connect, func(b []byte) bool { return bytes.HasPrefix(b, []byte("HTTP/")) })
+	return s.sniff(ctx, []byte(request), door.Connect, isHTTP)
 }
 
 // sniff says a word and looks at the first octets that come back.
@@ -70,14 +70,24 @@ func (s Proxy) sniff(ctx context.Context, word []byte, d door.Door, is func([]by
 	if len(b) == 0 {
 		return h, silence(ctx, err)
 	}
-	if len(b) > 1 && is(b) {
+	h.take(b, d, is)
+	return h, nil
+}
+
+// The answers by which doors are known.
+func isSOCKS5(b []byte) bool { return len(b) > 1 && b[0] == 5 }
+func isSOCKS4(b []byte) bool { return len(b) > 1 && b[0] == 0 && b[1] >= 90 && b[1] <= 93 }
+func isHTTP(b []byte) bool   { return bytes.HasPrefix(b, []byte("HTTP/")) }
+
+// take judges the first octets of an answer to the word of a door.
+func (h *Heard) take(b []byte, d door.Door, is func([]byte) bool) {
+	if is(b) {
 		h.Door, h.Login = d, d == door.SOCKS && b[0] == 5 && b[1] != 0
 		h.TLS = d == door.Connect && badRequest.Match(b)
-		return h, nil
+		return
 	}
 	h.Door, h.Said = firstWord(b)
 	h.TLS = bytes.HasPrefix(b, []byte{0x15, 3}) // RFC 8446 section 5.1: the content type of alerts, and the version
-	return h, nil
 }
 
 // badRequest is the answer of web servers to a request that came without the
