@@ -278,6 +278,42 @@ func TestTunnelsOverHTTP2(t *testing.T) {
 	}
 }
 
+// A hundred tunnels in one connection do not mix their octets, though every
+// third is torn down by its client on the way.
+func TestManyTunnelsInOneConnection(t *testing.T) {
+	near, far := tcp(t)
+	h := &station{way: echo}
+	done := served(t.Context(), &Server{Handler: h, Limits: forward.Limits{PerClient: -1}}, far)
+	client, err := library(near).NewClientConn(t.Context(), "http", "mx.example:25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asking sync.WaitGroup
+	for i := range maxStreams {
+		asking.Go(func() {
+			text := strings.Repeat(fmt.Sprintf("%03d ", i), 32<<10)
+			res, err := client.RoundTrip(ask2("CONNECT", "mx.example:25", nil, io.NopCloser(strings.NewReader(text))).WithContext(t.Context()))
+			if err != nil || res.StatusCode != 200 {
+				t.Errorf("tunnel %d: %v, %v", i, res, err)
+				return
+			}
+			defer res.Body.Close()
+			if i%3 == 0 {
+				_, _ = io.CopyN(io.Discard, res.Body, int64(i)<<8)
+				return
+			}
+			if all, err := io.ReadAll(res.Body); err != nil || string(all) != text {
+				t.Errorf("tunnel %d: %d octets of %d, %v", i, len(all), len(text), err)
+			}
+		})
+	}
+	asking.Wait()
+	_ = client.Close()
+	if err := <-done; err != nil || h.count() != maxStreams || len(h.led) != 0 {
+		t.Errorf("%v, %d ends, %d requests have none", err, h.count(), len(h.led))
+	}
+}
+
 // A destination that ends first still hears what the client has to say, for
 // Limits.Half; then the client is told a proper end.
 func TestDestinationEndsFirst(t *testing.T) {
