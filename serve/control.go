@@ -50,7 +50,7 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /proof", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.Proof(), nil) })
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, q *http.Request) { answer(w, struct{}{}, r.Reload(q.Context())) })
 	mux.HandleFunc("GET /trace", func(w http.ResponseWriter, q *http.Request) {
-		page, err := traces(q.Context(), r.queue, q.URL.Query())
+		page, err := tracesOf(q.Context(), r.queue, r.tunnelTraces.dir, r.open.Now, q.URL.Query())
 		answer(w, page, err)
 	})
 	mux.HandleFunc("GET /trace/{id}", func(w http.ResponseWriter, q *http.Request) {

@@ -114,6 +114,7 @@ func (r *Relay) tunnel(e guard.TunnelEvent) {
 	if e.Kind == guard.Carried {
 		return
 	}
+	r.complain(r.tunnelTraces.note(time.Now(), e))
 	level := slog.LevelInfo
 	if e.Kind == guard.Closed && e.Count == (forward.Count{}) {
 		level = slog.LevelDebug
@@ -127,6 +128,9 @@ func (r *Relay) tunnel(e guard.TunnelEvent) {
 	}
 	if e.Addr.IsValid() {
 		list = append(list, slog.String("addr", e.Addr.String()))
+	}
+	if !e.Origin.IsZero() {
+		list = append(list, attr.At(e.Origin))
 	}
 	for _, text := range []struct{ name, value string }{{"grant", e.Reason}, {"cause", e.Cause}, {"why", e.Why}} {
 		if text.value != "" {

@@ -50,8 +50,9 @@ type Relay struct {
 	deliver  *deliver.Deliverer
 	open     guard.Tunnels
 
-	suspended  suspensions
-	headerless headerless
+	tunnelTraces *tunnelTraces
+	suspended    suspensions
+	headerless   headerless
 
 	mu      sync.Mutex      // one reload at a time
 	serving *serving        // the listeners of the generation in force; nil before Run
@@ -91,6 +92,9 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 		return nil, err
 	}
 	if r.traffic, err = openTraffic(o.State.Join("traffic"), r.complain); err != nil {
+		return nil, err
+	}
+	if r.tunnelTraces, err = openTunnelTraces(o.State.Join(tunnelFolder)); err != nil {
 		return nil, err
 	}
 	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, r.complain); err != nil {
@@ -222,7 +226,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	last.stop()
 	r.draining.Wait()
 	g.Wait()
-	return errors.Join(failed, r.sockets.Load().close(), r.wall.save(time.Now()), r.traffic.save(), r.queue.Close())
+	return errors.Join(failed, r.sockets.Load().close(), r.wall.save(time.Now()), r.traffic.save(), r.tunnelTraces.close(), r.queue.Close())
 }
 
 // Reload puts the configuration in force as it is written now. When it is

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
+	"postern/forward"
 	"postern/internal/queue"
 	"postern/internal/state"
 )
@@ -79,8 +81,10 @@ type TraceEvent struct {
 
 // A TracePage is one page of lives, the newest first.
 type TracePage struct {
-	Messages []Trace `json:"messages"`
-	Next     string  `json:"next,omitempty"` // the value of after for the following page
+	Messages []Trace       `json:"messages"`
+	Next     string        `json:"next,omitempty"`         // the value of after for the following page
+	Tunnels  []TunnelTrace `json:"tunnels,omitempty"`      // of the first page, if they were looked for
+	More     bool          `json:"more_tunnels,omitempty"` // older ones were left off
 }
 
 func traceOf(l *queue.Life) Trace {
@@ -162,7 +166,23 @@ type past interface {
 	Find(ctx context.Context, s queue.Search, p queue.Page) ([]queue.Life, string, error)
 }
 
-// traces answers a search. Times are written by RFC 3339.
+// tracesOf answers a search for what became of messages and of tunnels. The
+// latter are found by id, identity and peer.
+func tracesOf(ctx context.Context, h past, dir string, now func(id string) (forward.Count, bool), v url.Values) (TracePage, error) {
+	page, err := traces(ctx, h, v)
+	if err != nil || v.Get("after") != "" || v.Get("id") != "" && len(page.Messages) > 0 {
+		return page, err
+	}
+	s, ok, err := tunnelSearchOf(v)
+	if err != nil || !ok {
+		return page, err
+	}
+	most, _ := strconv.Atoi(v.Get("max")) // 0: all
+	page.Tunnels, page.More, err = findTunnels(dir, s, most, now)
+	return page, err
+}
+
+// traces answers a search for messages. Times are written by RFC 3339.
 func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
 	if id := v.Get("id"); id != "" {
 		l, err := h.Life(ctx, id)
@@ -175,6 +195,13 @@ func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
 		return TracePage{Messages: []Trace{traceOf(&l)}}, nil
 	}
 	s := queue.Search{From: v.Get("from"), To: v.Get("to"), Address: v.Get("address"), Name: v.Get("name"), Identity: v.Get("identity")}
+	if text := v.Get("peer"); text != "" {
+		var err error
+		if s.Peer, err = netip.ParseAddr(text); err != nil {
+			return TracePage{}, fmt.Errorf("peer: %w", err)
+		}
+		s.Peer = s.Peer.Unmap()
+	}
 	for name, at := range map[string]*time.Time{"since": &s.Since, "until": &s.Until} {
 		if text := v.Get(name); text != "" {
 			var err error
@@ -207,8 +234,8 @@ func trace(ctx context.Context, h past, id string) (Trace, error) {
 }
 
 // A Tracer finds the lives of messages. The words of a search are those of
-// GET /trace: id alone, or from, to, address, name, identity, since, until,
-// after, max.
+// GET /trace: id alone, or from, to, address, name, identity, peer, since,
+// until, after, max.
 type Tracer interface {
 	Traces(ctx context.Context, search url.Values) (TracePage, error)
 }
@@ -235,13 +262,16 @@ func OpenTraces(dir string) (t Tracer, done func() error, err error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, folder.Close())
 	}
-	return left{p}, func() error { return errors.Join(p.Close(), folder.Close()) }, nil
+	return left{p, filepath.Join(dir, tunnelFolder)}, func() error { return errors.Join(p.Close(), folder.Close()) }, nil
 }
 
-type left struct{ past }
+type left struct {
+	past
+	tunnels string
+}
 
 func (l left) Traces(ctx context.Context, search url.Values) (TracePage, error) {
-	return traces(ctx, l.past, search)
+	return tracesOf(ctx, l.past, l.tunnels, nil, search)
 }
 
 // forget lets what is older than it is to be kept be forgotten.
@@ -254,7 +284,8 @@ func (r *Relay) forget(ctx context.Context) error {
 		kept = min(kept, traceLeast)
 		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "no room to store mail: what became of messages is forgotten early", slog.Duration("kept", kept))
 	}
-	if err := r.queue.Forget(ctx, time.Now().Add(-kept)); err != nil {
+	before := time.Now().Add(-kept)
+	if err := errors.Join(r.queue.Forget(ctx, before), r.tunnelTraces.forget(before)); err != nil {
 		return fmt.Errorf("forget old traces: %w", err)
 	}
 	return nil

@@ -146,7 +146,7 @@ func meeting() bool {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "awaitport": awaitPort, "send": send},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "awaitport": awaitPort, "send": send, "greeter": greeter, "tunnel": tunnel, "awaittunnels": awaitTunnels},
 		Condition: func(name string) (bool, error) {
 			if name == "meeting" {
 				return meeting(), nil

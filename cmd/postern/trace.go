@@ -24,10 +24,12 @@ func traceCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "trace [ID | MESSAGE-ID | ADDRESS]",
-		Short: "what became of a message, from its acceptance to its end",
+		Short: "what became of a message or a tunnel, from its beginning to its end",
 		Long: `Trace finds messages that wait or have left, by the id that our replies and the
 log show, by the Message-ID, or by an address, of the sender or a recipient. One
-is printed in full, several as a list, the newest first.
+is printed in full, several as a list, the newest first. Tunnels of gateways are
+found by the id that their client was told and the log shows, by --user and by
+--peer.
 
 The running relay is asked; when none runs, its state is read. What has left the
 queue is remembered for 30 days (keep in block trace of the configuration).
@@ -37,21 +39,24 @@ Exit code: 0 found, 3 nothing was found.`,
   postern trace '<r1@example.org>'
 
   # what went from one address to a domain since yesterday
-  postern trace anna@example.org --to @far.example --since 1d`,
+  postern trace anna@example.org --to @far.example --since 1d
+
+  # what a user has sent, and where their tunnels led, today
+  postern trace --user anna --since 1d`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			searches, err := s.words(args, time.Now())
 			if err != nil {
 				return err
 			}
-			list, more, err := p.trace(c, searches, s.most)
+			found, err := p.trace(c, searches, s.most)
 			if err != nil {
 				return err
 			}
-			if err := printTraces(c.OutOrStdout(), list, more, asJSON); err != nil {
+			if err := printTraces(c.OutOrStdout(), &found, asJSON); err != nil {
 				return &exit{code: exitIO, err: err}
 			}
-			if len(list) == 0 {
+			if len(found.messages)+len(found.tunnels) == 0 {
 				return &exit{code: exitNothing, help: "No such message is known. It never came, was refused (the log says why), or is forgotten."}
 			}
 			return nil
@@ -60,6 +65,8 @@ Exit code: 0 found, 3 nothing was found.`,
 	f := c.Flags()
 	f.StringVar(&s.from, "from", "", "reverse-path `ADDRESS`, @domain or <>")
 	f.StringVar(&s.to, "to", "", "recipient `ADDRESS` or @domain")
+	f.StringVar(&s.user, "user", "", "sent, or opened, by `NAME`: a user or a trusted client")
+	f.StringVar(&s.peer, "peer", "", "from the client at `ADDRESS`")
 	f.StringVar(&s.since, "since", "", "accepted at or after `TIME`: 2h or 3d ago, 14:02, 2026-11-24, 2026-11-24T14:02")
 	f.StringVar(&s.until, "until", "", "accepted before `TIME`")
 	f.IntVar(&s.most, "max", 20, "at most `N` messages")
@@ -70,8 +77,8 @@ Exit code: 0 found, 3 nothing was found.`,
 
 // traceSearch is what is looked for.
 type traceSearch struct {
-	from, to, since, until string
-	most                   int
+	from, to, user, peer, since, until string
+	most                               int
 }
 
 // words returns the searches, of which the second is made when the first finds
@@ -88,6 +95,13 @@ func (s *traceSearch) words(args []string, now time.Time) ([]url.Values, error) 
 	}
 	set("from", s.from)
 	set("to", s.to)
+	set("identity", s.user)
+	if s.peer != "" {
+		if _, err := netip.ParseAddr(s.peer); err != nil {
+			return nil, usage("--peer: %q is no address; write it as 192.0.2.20", s.peer)
+		}
+		set("peer", s.peer)
+	}
 	for name, text := range map[string]string{"since": s.since, "until": s.until} {
 		if text == "" {
 			continue
@@ -159,68 +173,93 @@ func moment(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time; write 2h or 3d for so long ago, 14:02, 2026-11-24, or 2026-11-24T14:02", s)
 }
 
+// lives are what a search has found, and whether there is more of each.
+type lives struct {
+	messages                  []serve.Trace
+	tunnels                   []serve.TunnelTrace
+	moreMessages, moreTunnels bool
+}
+
 // trace asks the relay, or, when none runs, reads what it left.
-func (p *place) trace(c *cobra.Command, searches []url.Values, most int) (list []serve.Trace, more bool, err error) {
+func (p *place) trace(c *cobra.Command, searches []url.Values, most int) (found lives, err error) {
 	control, err := p.control()
 	if err != nil {
-		return nil, false, err
+		return lives{}, err
 	}
-	list, more, err = tracesOf(c.Context(), control, searches, most)
+	found, err = tracesOf(c.Context(), control, searches, most)
 	if err == nil {
-		return list, more, nil
+		return found, nil
 	}
 	if !errors.Is(err, serve.ErrNotRunning) {
-		return nil, false, controlError(c, err)
+		return lives{}, controlError(c, err)
 	}
 	folder, err := p.folder()
 	if err != nil {
-		return nil, false, &exit{code: exitIO, err: err}
+		return lives{}, &exit{code: exitIO, err: err}
 	}
 	left, done, err := serve.OpenTraces(folder)
 	switch {
 	case errors.Is(err, serve.ErrNotRunning):
-		return nil, false, &exit{code: exitService, err: err}
+		return lives{}, &exit{code: exitService, err: err}
 	case err != nil:
-		return nil, false, &exit{code: exitIO, err: err}
+		return lives{}, &exit{code: exitIO, err: err}
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "no relay runs; read from %s\n", folder)
-	list, more, err = tracesOf(c.Context(), left, searches, most)
+	found, err = tracesOf(c.Context(), left, searches, most)
 	if err = errors.Join(err, done()); err != nil {
-		return nil, false, &exit{code: exitIO, err: err}
+		return lives{}, &exit{code: exitIO, err: err}
 	}
-	return list, more, nil
+	return found, nil
 }
 
-func tracesOf(ctx context.Context, t serve.Tracer, searches []url.Values, most int) (list []serve.Trace, more bool, err error) {
+func tracesOf(ctx context.Context, t serve.Tracer, searches []url.Values, most int) (found lives, err error) {
 	for _, search := range searches {
-		for len(list) < most {
-			search.Set("max", strconv.Itoa(most-len(list)))
+		for len(found.messages) < most {
+			search.Set("max", strconv.Itoa(most-len(found.messages)))
 			page, err := t.Traces(ctx, search)
 			if err != nil {
-				return nil, false, err
+				return lives{}, err
 			}
-			list, more = append(list, page.Messages...), page.Next != ""
-			if !more {
+			found.messages, found.moreMessages = append(found.messages, page.Messages...), page.Next != ""
+			if search.Get("after") == "" {
+				found.tunnels, found.moreTunnels = page.Tunnels, page.More
+			}
+			if !found.moreMessages {
 				break
 			}
 			search.Set("after", page.Next)
 		}
-		if len(list) > 0 {
+		if len(found.messages)+len(found.tunnels) > 0 {
 			break
 		}
 	}
-	return list, more, nil
+	return found, nil
 }
 
-func printTraces(w io.Writer, list []serve.Trace, more, asJSON bool) error {
+func printTraces(w io.Writer, found *lives, asJSON bool) error {
 	if asJSON {
-		for i := range list {
-			if err := json.NewEncoder(w).Encode(&list[i]); err != nil {
+		for i := range found.messages {
+			if err := json.NewEncoder(w).Encode(&found.messages[i]); err != nil {
+				return err
+			}
+		}
+		for i := range found.tunnels {
+			if err := json.NewEncoder(w).Encode(&found.tunnels[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+	if err := printMessages(w, found.messages, found.moreMessages); err != nil {
+		return err
+	}
+	if len(found.messages) > 0 && len(found.tunnels) > 0 {
+		fmt.Fprintln(w)
+	}
+	return printTunnels(w, found.tunnels, found.moreTunnels)
+}
+
+func printMessages(w io.Writer, list []serve.Trace, more bool) error {
 	if len(list) == 1 {
 		return printTrace(w, &list[0], more)
 	}

@@ -51,12 +51,12 @@ func TestPrintTrace(t *testing.T) {
   13:02:11.204  c@slow.example  deferred  mx.slow.example 198.51.100.9  no TLS  "451 \x1b[2J\u{202e}4.7.1\xff\x9b ` + strings.Repeat("x", 383) + `…"; next 25 Nov 14:02:11 (attempt 2)
 `
 	var b bytes.Buffer
-	if err := printTraces(&b, []serve.Trace{m}, false, false); err != nil || b.String() != want {
+	if err := printTraces(&b, &lives{messages: []serve.Trace{m}}, false); err != nil || b.String() != want {
 		t.Errorf("%v\ngot\n%s\nwant\n%s", err, b.String(), want)
 	}
 	b.Reset()
 	m.Hold, m.State = "over \x07 its limit", "held"
-	if err := printTraces(&b, []serve.Trace{m}, true, false); err != nil || !strings.HasSuffix(b.String(), "  held: over \\x07 its limit; postern queue release 06G1JX6QZR8V3KTM\n  (the newest; there are more: --max, --since, --until)\n") {
+	if err := printTraces(&b, &lives{messages: []serve.Trace{m}, moreMessages: true}, false); err != nil || !strings.HasSuffix(b.String(), "  held: over \\x07 its limit; postern queue release 06G1JX6QZR8V3KTM\n  (the newest; there are more: --max, --since, --until)\n") {
 		t.Errorf("held: %v\n%s", err, b.String())
 	}
 	b.Reset()
@@ -67,7 +67,7 @@ func TestPrintTrace(t *testing.T) {
 
 there are more: --max, --since, --until; postern trace ID prints one in full
 `
-	if err := printTraces(&b, []serve.Trace{m, m}, true, false); err != nil || b.String() != want {
+	if err := printTraces(&b, &lives{messages: []serve.Trace{m, m}, moreMessages: true}, false); err != nil || b.String() != want {
 		t.Errorf("a list: %v\ngot\n%s\nwant\n%s", err, b.String(), want)
 	}
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -74,12 +75,13 @@ const (
 // A Search tells lives apart. The zero value finds all; a life is found if it
 // meets every field that is set.
 type Search struct {
-	From, To string    // as Filter has them; To is a recipient as it was accepted, or an address that it went to
-	Address  string    // as From or as To
-	Name     string    // the Message-ID, with or without its angle brackets
-	Identity string    // who logged in, or the trusted client
-	Since    time.Time // accepted at or after this
-	Until    time.Time // accepted earlier than this
+	From, To string     // as Filter has them; To is a recipient as it was accepted, or an address that it went to
+	Address  string     // as From or as To
+	Name     string     // the Message-ID, with or without its angle brackets
+	Identity string     // who logged in, or the trusted client
+	Peer     netip.Addr // from where it was accepted
+	Since    time.Time  // accepted at or after this
+	Until    time.Time  // accepted earlier than this
 }
 
 // Match reports whether m passes.
@@ -91,7 +93,8 @@ func (s *Search) Match(m *Message) bool {
 		s.To != "" && !m.goesTo(s.To),
 		s.Address != "" && !sameAddress(s.Address, m.From.String()) && !m.goesTo(s.Address),
 		s.Name != "" && !strings.EqualFold(bare(s.Name), bare(m.Name)),
-		s.Identity != "" && !strings.EqualFold(s.Identity, m.Origin.Identity):
+		s.Identity != "" && !strings.EqualFold(s.Identity, m.Origin.Identity),
+		s.Peer.IsValid() && s.Peer != m.Origin.Peer:
 		return false
 	}
 	return true
