@@ -92,6 +92,7 @@ func (r *Relay) suspend(client, why string, more ...slog.Attr) {
 		return append(list, Suspension{Client: client, Why: why, Since: time.Now().UTC().Truncate(time.Second)})
 	}))
 	r.metrics.suspended.Set(float64(len(r.suspended.now())))
+	r.recheckTunnels(context.Background(), r.policy()) // those that the client opened
 }
 
 // restore trusts everybody again that the configuration trusts.

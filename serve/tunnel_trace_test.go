@@ -179,8 +179,12 @@ func TestTunnelsAreTracedAndCounted(t *testing.T) {
 	if line, err := in.ReadString('\n'); err != nil || line != "220 inner\r\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	list := find("identity=ben").Tunnels
-	if len(list) != 1 || list[0].State != tunnelOpen || list[0].Down != 11 || list[0].Place != inner || list[0].Grant != "authenticated" || list[0].At != "" && !strings.HasPrefix(list[0].At, "postern.hcl") {
+	var list []TunnelTrace
+	until(t, "what has passed is known", func() bool {
+		list = find("identity=ben").Tunnels
+		return len(list) == 1 && list[0].Down == 11
+	})
+	if list[0].State != tunnelOpen || list[0].Place != inner || list[0].Grant != "authenticated" || list[0].At != "" && !strings.HasPrefix(list[0].At, "postern.hcl") {
 		t.Fatalf("while it is open: %+v", list)
 	}
 	r.open.Carried(r.tunnel)

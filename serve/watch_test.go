@@ -87,7 +87,7 @@ func TestTunnelsOfATrustThatIsLost(t *testing.T) {
 	defer far.Close()
 	_ = far.SetDeadline(time.Now().Add(20 * time.Second))
 	r.guard.Witness.Withdraw("scanner", "it greeted with three names")
-	r.lookAround(t.Context())
+	r.suspend("scanner", "it greeted with three names")
 	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the tunnel of a client that is trusted no more ended with %v", err)
 	}
