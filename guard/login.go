@@ -22,7 +22,14 @@ func (v *loginSession) Mechanisms() []string {
 func (v *loginSession) Auth(ctx context.Context, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) (string, mail.Reply) {
 	began := time.Now()
 	client := LoginClient{Addr: v.addr, TLS: v.peer.TLS, Shared: v.server.Shared != nil && v.server.Shared(v.addr)}
-	result := v.server.Login.Login(ctx, client, mechanism, initial, challenge)
+	said := initial
+	result := v.server.Login.Login(ctx, client, mechanism, initial, func(text []byte) ([]byte, error) {
+		answer, err := challenge(text)
+		if said == nil {
+			said = answer
+		}
+		return answer, err
+	})
 	if result.Reply.Code == 235 && result.Identity != "" {
 		v.note(Event{Kind: LoggedIn, Identity: result.Identity, Why: mechanism, Took: time.Since(began)})
 		return result.Identity, result.Reply
@@ -31,6 +38,7 @@ func (v *loginSession) Auth(ctx context.Context, mechanism string, initial []byt
 	if !r.IsZero() {
 		r = v.signed(r)
 	}
+	v.saw(Passwords, userSaid(mechanism, said)) // a trusted client has one password, if any
 	v.note(Event{Kind: LoginFailed, Why: result.Why, Reply: r, Took: time.Since(began)})
 	wait(ctx, result.Wait)
 	return "", r

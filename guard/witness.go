@@ -50,6 +50,7 @@ const (
 	TheirAddress
 	OurName
 	LogsIn
+	Passwords
 	TheirSenders
 	Routes
 	Guesses
@@ -67,6 +68,7 @@ var weights = [signs]struct {
 	TheirAddress: {"greeted with a public address that is not its own", 2, func(n int) int { return atLeast(n, 1) + 2*atLeast(n, 2) }},
 	OurName:      {"greeted with our own name or address", 1, func(n int) int { return 2 * atLeast(n, 1) }},
 	LogsIn:       {"tried to log in where nobody can", 3, func(n int) int { return atLeast(n, 1) + atLeast(n, 3) }},
+	Passwords:    {"failed to log in as 5 users", 5, func(n int) int { return atLeast(n, 5) }},
 	TheirSenders: {"tried senders of 3 foreign domains, not by the name under which it sends", 8, func(n int) int { return atLeast(n, 3) }},
 	Routes:       {"asked for 3 recipients that are written as routes", 3, func(n int) int { return atLeast(n, 3) }},
 	Guesses:      {"guessed at mailboxes", 1, func(n int) int { return atLeast(n, 1) }},
@@ -452,8 +454,22 @@ func triesUser(arg string) string {
 	if err != nil {
 		return ""
 	}
-	if parts := strings.Split(string(text), "\x00"); strings.EqualFold(mechanism, "PLAIN") && len(parts) == 3 {
-		return parts[1]
+	return userSaid(strings.ToUpper(mechanism), text)
+}
+
+// userSaid is the user in what a client of a mechanism says first (RFC 4616,
+// RFC 5802 section 7); of LOGIN that is all of it.
+func userSaid(mechanism string, first []byte) string {
+	text := string(first)
+	switch {
+	case mechanism == "PLAIN":
+		if parts := strings.Split(text, "\x00"); len(parts) == 3 {
+			return parts[1]
+		}
+	case strings.HasPrefix(mechanism, "SCRAM-"):
+		_, user, _ := strings.Cut(text, ",n=")
+		user, _, _ = strings.Cut(user, ",")
+		return user
 	}
-	return string(text)
+	return text
 }

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -213,6 +214,54 @@ func TestForwardersAndCustomers(t *testing.T) {
 	}
 }
 
+// Logins that fail from a trusted client's address are a weak sign: people of
+// one office mistype their passwords, and do not guess at five names.
+func TestPasswordsFromATrustedAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		login, trusted := newBench(policy.Submission), newBench(policy.Trusted)
+		trusted.State = login.State
+		login.tls = certificate()
+		fails := func(user string) {
+			t.Helper()
+			initial := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00wrong"))
+			if got := login.talk(t, "10.1.2.40", "EHLO pc", "STARTTLS", "EHLO pc", "AUTH PLAIN "+initial); !strings.HasPrefix(got[len(got)-1], "535") {
+				t.Fatalf("%q", got)
+			}
+		}
+		withdrawn := func() bool { return trusted.State.Witness.Suspended("scanner") != "" }
+		trusted.talk(t, "10.1.2.40", "EHLO mx.example.org") // two points
+		for range 9 {
+			fails("anna")
+		}
+		for _, user := range []string{"ben", "carl", "dora"} {
+			fails(user)
+		}
+		if withdrawn() {
+			t.Fatal("four users mistyped their passwords, and it is suspended")
+		}
+		fails("eve")
+		if !withdrawn() {
+			t.Error("five users were guessed at from an address that greets in our name, and it is trusted")
+		}
+	})
+}
+
+func TestUserSaid(t *testing.T) {
+	for _, c := range []struct{ mechanism, first, want string }{
+		{"PLAIN", "\x00anna\x00x", "anna"},
+		{"PLAIN", "anna", "anna"},
+		{"LOGIN", "anna", "anna"},
+		{"SCRAM-SHA-256", "n,,n=anna,r=abc", "anna"},
+		{"SCRAM-SHA-256-PLUS", "p=tls-exporter,,n=anna,r=abc", "anna"},
+		{"SCRAM-SHA-256", "", ""},
+		{"EXTERNAL", "", ""},
+	} {
+		if got := userSaid(c.mechanism, []byte(c.first)); got != c.want {
+			t.Errorf("%s %q: %q, want %q", c.mechanism, c.first, got, c.want)
+		}
+	}
+}
+
 // What is remembered of an address stays small, whatever comes from it.
 func TestWitnessIsBounded(t *testing.T) {
 	var w Witness
@@ -226,7 +275,7 @@ func TestWitnessIsBounded(t *testing.T) {
 		s.Helo = fmt.Sprintf("s%d.example", i)
 		r.hear(s, "")
 	}
-	if len(r.marks) > 24 || len(r.voices) > mostVoices {
+	if len(r.marks) > 32 || len(r.voices) > mostVoices {
 		t.Errorf("%d marks, %d voices", len(r.marks), len(r.voices))
 	}
 	for i := range maxWitnessed + 10 {
