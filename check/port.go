@@ -421,13 +421,14 @@ func (p *port) split() (shared, alone []probe.Play) {
 }
 
 // retry plays again what was put off, until it is decided or the patience
-// that the caller gave is used up.
+// that the caller gave is used up. The pauses count and the playing does not,
+// or a slow server would be asked again less often than a fast one.
 func (p *port) retry(ctx context.Context) {
-	deadline := time.Now().Add(p.o.Wait)
+	left := p.o.Wait
 	for _, d := range retryDelays {
 		again := p.battery.putOff(p.plays, func(x verdict.Exchange) bool { return p.evidence.Firm(x) })
 		control := p.controlPutOff()
-		if len(again) == 0 && !control || time.Now().Add(d).After(deadline) {
+		if left -= d; len(again) == 0 && !control || left < 0 {
 			return
 		}
 		p.progress(Pausing, fmt.Sprintf("%d forms were put off; again in %s", len(again), d))
