@@ -267,7 +267,7 @@ func TestProxies(t *testing.T) {
 		}, check.Options{}, verdict.Inconclusive, "", "", "", "nothing came back"},
 		{"yes, and hangs up", "8080", func(*city) func(context.Context, net.Conn) {
 			return reads(func(c net.Conn) { _, _ = io.WriteString(c, yes) })
-		}, check.Options{}, verdict.Closed, "", "", "", "says yes"},
+		}, check.Options{}, verdict.Inconclusive, "", "", "", "hung up"},
 		{"yes, and a page to log in", "8080", func(*city) func(context.Context, net.Conn) {
 			return reads(func(c net.Conn) { _, _ = io.WriteString(c, yes+"<html><form>who are you?</form></html>\r\n") })
 		}, check.Options{}, verdict.Closed, "", "", "", "says yes"},

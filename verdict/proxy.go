@@ -43,6 +43,9 @@ func (e Evidence) proxyState(r FormResult, arrivals []Arrival) FormResult {
 		switch {
 		case r.Stage == AtMessage:
 			r.State, r.Reason = Untested, "it took the message and hung up instead of answering"
+		case r.Answer == Granted && r.Stage == AtBanner:
+			// Many say yes before they have connected, and this is how they say that they could not.
+			return e.unreached(r, "the proxy said yes and hung up")
 		case r.Answer == Granted:
 			r.Reason = "the proxy said yes and hung up"
 		case r.Stage == AtConnect:
