@@ -60,6 +60,20 @@ func (a *answerReader) next() (res Result, done bool, err error) {
 	}
 }
 
+// whole reports whether the answer has come with its body, as far as it says
+// how long that is (RFC 9112 section 6.3).
+func (a answerReader) whole() bool {
+	res, done, err := a.next()
+	if !done || err != nil {
+		return false
+	}
+	if strings.EqualFold(res.Header.Get("Transfer-Encoding"), "chunked") {
+		return bytes.HasSuffix(a.rest, []byte("0\r\n\r\n"))
+	}
+	n, err := strconv.Atoi(res.Header.Get("Content-Length"))
+	return err == nil && len(a.rest) >= n || res.Status == http.StatusNoContent
+}
+
 func (a *answerReader) seen() []byte { return bytes.Clone(a.rest[:min(len(a.rest), maxSeen)]) }
 
 // mayBeHTTP reports whether b can become an answer of HTTP/1: a server of

@@ -48,7 +48,8 @@ func (r Request) Connect(ctx context.Context, conn net.Conn, rec *transcript.Tra
 }
 
 // Post sends a request with body to the absolute URI http://To/, and reads
-// all that comes back until the proxy closes, to at most 64 KiB. Method is
+// all that comes back until the proxy closes, to at most 64 KiB, or has kept
+// the connection for two seconds behind a whole answer. Method is
 // POST or PUT. What is no HTTP comes back as Text with the status 0: proxies
 // of that kind hand on the far server's words as they are. After an error the
 // result holds what had come. conn stays the caller's to close.
@@ -156,17 +157,27 @@ func (w *wire) fill() ([]byte, error) {
 
 func (w *wire) received(b []byte) { w.rec.Add(time.Now(), transcript.Received, b) }
 
+// kept is how long a proxy may still hand on the body whose request it has
+// answered: some answer to the far server's first word, which is no HTTP.
+const kept = 2 * time.Second
+
 // all reads until the proxy closes, to a bound; nothing at all is an error.
+// Some keep the connection, whatever they were asked.
 func (w *wire) all() error {
+	whole := false
 	for len(w.in.rest) < maxAnswer {
 		b, err := w.fill()
-		if errors.Is(err, io.EOF) && len(w.in.rest) > 0 {
+		if errors.Is(err, io.EOF) && len(w.in.rest) > 0 || whole && isTimeout(err) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		w.received(b)
+		if !whole && w.in.whole() {
+			whole = true
+			w.conn.SetReadDeadline(time.Now().Add(kept))
+		}
 	}
 	return nil
 }

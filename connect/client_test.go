@@ -264,6 +264,34 @@ func TestPostKeepsWhatCame(t *testing.T) {
 	})
 }
 
+// A proxy that keeps the connection behind its answer is not waited for.
+func TestPostToOneThatKeepsTheConnection(t *testing.T) {
+	for _, answer := range []string{
+		"HTTP/1.1 407 Login\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nlogin",
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 405 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nlogin\r\n0\r\n\r\n",
+		"HTTP/1.1 204 None\r\n\r\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				answers(far, answer, 0)
+				_, _ = io.Copy(io.Discard, far)
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			res, err := Request{To: to(t, "mx.far.example:25")}.Post(ctx, near, "POST", []byte("QUIT\r\n"), nil)
+			if took := time.Since(began); res.Status == 0 || err != nil || took != kept {
+				t.Errorf("%q: %+v, %v after %s, want %s", answer, res, err, took, kept)
+			}
+			near.Close()
+			<-done
+		})
+	}
+}
+
 // proxy2 is a proxy of HTTP/2 from the standard library: it says status, and
 // after a yes its banner, and then repeats what it hears.
 func proxy2(t *testing.T, status int, cfg *tls.Config) (addr string, asked chan *http.Request) {

@@ -471,7 +471,8 @@ func (s *station) count() int {
 	return len(s.ended)
 }
 
-// A destination is told the difference between a client's end and its failure.
+// A destination is told the difference between a client's end and its failure,
+// also where its octets are counted.
 func TestFailuresArePassedOn(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -485,7 +486,9 @@ func TestFailuresArePassedOn(t *testing.T) {
 	} {
 		near, far := tcp(t)
 		inner, destination := tcp(t)
-		h := &station{way: func(context.Context, Request) (net.Conn, *Refusal) { return inner, nil }}
+		h := &station{way: func(context.Context, Request) (net.Conn, *Refusal) {
+			return forward.Counted(inner, new(forward.Flow)), nil
+		}}
 		done := served(t.Context(), &Server{Handler: h}, far)
 		client := library(near)
 		body, say := io.Pipe()
