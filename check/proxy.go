@@ -174,7 +174,7 @@ func (p *port) askProxy(ctx context.Context, play probe.Play, played map[string]
 			return verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Outcome: verdict.NotRun, Why: err.Error()}
 		}
 		via := p.proxy()
-		via.Hasty = silentBefore(play, played)
+		via.Hasty = silentBefore(played)
 		var err error
 		if p.evidence.Door == door.SOCKS {
 			x, err = probe.SOCKS{Proxy: via}.Play(ctx, play)
@@ -216,21 +216,22 @@ func refusedBefore(play probe.Play, played map[string]verdict.Exchange) (verdict
 	}, true
 }
 
-// silentBefore reports whether two forms waited in vain for what this one will
-// wait for: for the way to the same place, or for a word in a tunnel. A
-// network that drops what goes to port 25 does so whichever way it was asked.
-func silentBefore(play probe.Play, played map[string]verdict.Exchange) bool {
-	same, tunnels := 0, 0
+// silentBefore reports whether two forms waited in vain for what the next one
+// will wait for: for the way to a place, or for a word in a tunnel. A network
+// that drops what goes to port 25 does so whichever way it was asked, and a
+// proxy that answers no request answers none to other places.
+func silentBefore(played map[string]verdict.Exchange) bool {
+	ways, tunnels := 0, 0
 	for _, x := range played {
 		switch {
 		case x.Outcome != verdict.Silent:
-		case x.Stage == verdict.AtProxy && x.Envelope.MoveArg == play.Envelope.MoveArg:
-			same++
+		case x.Stage == verdict.AtProxy:
+			ways++
 		case x.Stage == verdict.AtBanner:
 			tunnels++
 		}
 	}
-	return same >= 2 || tunnels >= 2
+	return ways >= 2 || tunnels >= 2
 }
 
 // recognise asks the collector whether the banner that came through is its own.
