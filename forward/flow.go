@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"net"
 	"sync/atomic"
 )
@@ -19,4 +20,12 @@ func Counted(server net.Conn, f *Flow) net.Conn { return &counted{server, f} }
 type counted struct {
 	net.Conn
 	flow *Flow
+}
+
+// SetLinger is that of the connection to the destination, where it has one.
+func (c *counted) SetLinger(seconds int) error {
+	if l, ok := c.Conn.(interface{ SetLinger(seconds int) error }); ok {
+		return l.SetLinger(seconds)
+	}
+	return errors.ErrUnsupported
 }
