@@ -109,7 +109,8 @@ func shown(r connect.Result) string {
 }
 
 // httpAnswer says what a status means for a stranger. A proxy that could not
-// reach the place says so with 502 to 504, some with 500.
+// reach the place says so with 502 to 504, some with 500; one that has had
+// enough for now (429) may lead there later.
 func httpAnswer(status int) verdict.Answer {
 	switch {
 	case status == http.StatusProxyAuthRequired:
@@ -118,7 +119,7 @@ func httpAnswer(status int) verdict.Answer {
 		return verdict.Forbidden
 	case status == http.StatusHTTPVersionNotSupported, status == http.StatusNotImplemented:
 		return verdict.Unsupported
-	case status >= 500 && status <= 504:
+	case status >= 500 && status <= 504, status == http.StatusTooManyRequests:
 		return verdict.Unreachable
 	}
 	return verdict.NoProxy

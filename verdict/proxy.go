@@ -50,6 +50,9 @@ func (e Evidence) proxyState(r FormResult, arrivals []Arrival) FormResult {
 			r.Reason = "the proxy said yes and hung up"
 		case r.Stage == AtConnect:
 			r.State, r.Reason = Untested, "the proxy closed the connection before it was asked"
+		case !e.answered():
+			// Small proxies hang up when they could not connect, as others do on strangers.
+			return e.unreached(r, "the proxy hung up instead of an answer")
 		default:
 			r.Reason = "the proxy hung up instead of an answer"
 		}
@@ -78,6 +81,16 @@ func (e Evidence) unreached(r FormResult, why string) FormResult {
 func (e Evidence) firm() bool {
 	for _, x := range e.Exchanges {
 		if x.Answer == Forbidden || x.Answer == WantsLogin || x.Answer == Rejected && x.Form.Set == plan.Info && x.Form.Move.Arg.Uses("p443") {
+			return true
+		}
+	}
+	return false
+}
+
+// answered reports whether the proxy has said to any form what becomes of it.
+func (e Evidence) answered() bool {
+	for _, x := range e.Exchanges {
+		if x.Answer != "" && x.Answer != Unsupported {
 			return true
 		}
 	}

@@ -87,6 +87,8 @@ func TestJudgeProxies(t *testing.T) {
 		{"yes, and nothing behind it", web().all(proxied(Silent, AtBanner, Granted)), Inconclusive, "nothing came back", "", ""},
 		{"yes, and hangs up", web().all(proxied(Dropped, AtBanner, Granted)), Inconclusive, "hung up", "", ""},
 		{"yes, and hangs up, another port can be reached", web().each(proxied(Dropped, AtBanner, Granted)).with("connect-web", led), Closed, "an open proxy", "", ""},
+		{"hangs up whatever it is asked", socks().all(proxied(Dropped, AtProxy, "")), Inconclusive, "hung up", "", ""},
+		{"hangs up on requests for a tunnel, and is a web server", web().all(proxied(Dropped, AtProxy, "")).with("post", proxied(Denied, AtProxy, NoProxy)).with("put", proxied(Denied, AtProxy, NoProxy)), Closed, "web server", "", ""},
 		{"hangs up on what is said to the mail server", web().all(proxied(Dropped, AtRcpt, Granted)), Closed, "says yes", "", ""},
 		{"yes, and shows a page to log in", web().all(proxied(Denied, AtBanner, Granted)), Closed, "says yes", "", ""},
 		{"a web server", web().all(proxied(Denied, AtProxy, NoProxy)), Closed, "web server", "", ""},
