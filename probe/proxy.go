@@ -127,6 +127,8 @@ func refusedBy(ctx context.Context, x verdict.Exchange, l led) (verdict.Exchange
 	case errors.Is(l.err, ErrForeign):
 		x.Outcome, x.Answer = verdict.NotOffered, verdict.Unsupported
 		return x, l.err
+	case errors.Is(l.err, errGarbled):
+		x.Why = l.err.Error() // NotRun: nothing is decided
 	case errors.Is(l.err, forward.ErrTimeout):
 		x.Outcome = verdict.Silent
 	case errors.Is(l.err, forward.ErrClosed):

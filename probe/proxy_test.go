@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,6 +135,19 @@ func fakeSOCKS(method string, next after) func(net.Conn) {
 	}
 }
 
+// fakeSOCKSOf is fakeSOCKS that takes nobody who offers fewer methods.
+func fakeSOCKSOf(methods byte, next after) func(net.Conn) {
+	return func(c net.Conn) {
+		r := bufio.NewReader(c)
+		head, _ := r.Peek(2)
+		method := "\x05\xff"
+		if len(head) == 2 && head[1] >= methods {
+			method = "\x05\x00"
+		}
+		fakeSOCKS(method, next)(readerConn{c, r})
+	}
+}
+
 // fakeHTTP reads the head of a request.
 func fakeHTTP(next after) func(net.Conn) {
 	return func(c net.Conn) {
@@ -187,6 +201,8 @@ func TestProxies(t *testing.T) {
 		{"socks4 says no and not why", "socks4", socks(says("\x00\x5b\x00\x00\x00\x00\x00\x00")), verdict.Denied, verdict.AtProxy, verdict.Rejected, ""},
 		{"socks5 binds", "socks5-bind", socks(says(granted5)), verdict.Taken, verdict.AtProxy, verdict.Granted, ""},
 		{"socks5 relays UDP", "socks5-udp", socks(says(granted5)), verdict.Taken, verdict.AtProxy, verdict.Granted, ""},
+		{"socks5 takes nobody who does not offer a login", "socks5-ipv4", fakeSOCKSOf(2, then(granted5, mailServer(banner))), verdict.Taken, verdict.AtMessage, verdict.Granted, "n-abc"},
+		{"socks5 of which the answer is none", "socks5-ipv4", socks(says("\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00")), verdict.NotRun, verdict.AtProxy, "", ""},
 		{"no SOCKS", "socks5-ipv4", func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); c.Close() }, verdict.NotOffered, verdict.AtProxy, verdict.Unsupported, ""},
 
 		{"connect to a mail server", "connect-ipv4", fakeHTTP(then(tunnel11, mailServer(banner))), verdict.Taken, verdict.AtMessage, verdict.Granted, "n-abc"},
@@ -208,13 +224,10 @@ func TestProxies(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ended := make(chan struct{})
+				var ended sync.WaitGroup
 				p := Proxy{Addr: netip.MustParseAddrPort("203.0.113.10:1080"), Helo: "tester.example", Timeout: 10 * time.Second, Dial: func(context.Context) (net.Conn, error) {
 					ours, theirs := net.Pipe()
-					go func() {
-						defer close(ended)
-						c.proxy(theirs)
-					}()
+					ended.Go(func() { c.proxy(theirs) })
 					return eager(ours), nil
 				}}
 				play := proxyPlay(t, c.form)
@@ -225,7 +238,7 @@ func TestProxies(t *testing.T) {
 				} else {
 					x, err = Connect{p}.Play(t.Context(), play)
 				}
-				<-ended
+				ended.Wait()
 				if foreign := c.outcome == verdict.NotOffered && strings.HasPrefix(c.name, "no "); errors.Is(err, ErrForeign) != foreign || err != nil && !foreign {
 					t.Errorf("error %v", err)
 				}

@@ -41,14 +41,36 @@ var socksMoves = map[string]func(to forward.Address) socks.Request{
 	},
 }
 
+// errGarbled is about an answer that a proxy gave in another way than it had
+// begun: nobody can tell whether it was a yes.
+var errGarbled = errors.New("it began as a proxy, and answered what is no word of its protocol")
+
 var nowhere = forward.At(netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
 
 // Play plays one form; see Proxy.
 func (s SOCKS) Play(ctx context.Context, p Play) (verdict.Exchange, error) {
-	return s.play(ctx, p, askSOCKS)
+	x, err := s.play(ctx, p, askSOCKS)
+	if err == nil && x.Said == socks.ErrNoMethod.Error() && p.Form.Move.Name == "socks5" {
+		// Some let nobody in who does not offer a login, and then do not ask for it.
+		y, err := s.play(ctx, p, askSOCKSOffering)
+		if err == nil && y.Answer != verdict.WantsLogin && y.Answer != "" {
+			return y, nil
+		}
+	}
+	return x, err
+}
+
+// askSOCKSOffering offers a login beside none, as many clients do, and has none.
+func askSOCKSOffering(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transcript) (net.Conn, led) {
+	return ask(ctx, conn, p, rec, socks.NoAuth, socks.UserPassword)
 }
 
 func askSOCKS(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transcript) (net.Conn, led) {
+	return ask(ctx, conn, p, rec)
+}
+
+// ask offers the methods, where there are some instead of the move's own.
+func ask(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transcript, methods ...socks.Method) (net.Conn, led) {
 	requestTo, ok := socksMoves[p.Form.Move.Name]
 	if !ok {
 		return nil, led{err: fmt.Errorf("form %s: no move %q at the socks door", p.Form.ID, p.Form.Move.Name)}
@@ -61,6 +83,9 @@ func askSOCKS(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transc
 		}
 	}
 	request := requestTo(to)
+	if len(methods) > 0 {
+		request.Methods = methods
+	}
 	reply, err := request.Play(ctx, conn, rec)
 	l := led{said: reply.Code.String(), answer: socksAnswers[reply.Code]}
 	var no *socks.ReplyError
@@ -71,6 +96,8 @@ func askSOCKS(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transc
 			l.answer = verdict.Rejected // a code that nobody has defined
 		}
 		return nil, l
+	case errors.Is(err, socks.ErrNotSOCKS) && request.Version == 5 && reply.Method == socks.NoAuth:
+		return nil, led{err: fmt.Errorf("%w: %w", errGarbled, err)}
 	case errors.Is(err, socks.ErrNotSOCKS):
 		return nil, led{err: fmt.Errorf("%w: %w", ErrForeign, err)}
 	case errors.Is(err, socks.ErrNoMethod), errors.Is(err, socks.ErrLoginWanted), errors.Is(err, socks.ErrBadMethod), errors.Is(err, socks.ErrAuth):

@@ -237,7 +237,7 @@ func (w *wire) bound() (forward.Address, error) {
 	var size int
 	var name bool
 	switch b[1] {
-	case typeIPv4:
+	case typeIPv4, 0: // servers that have no address to tell write ten octets all the same
 		size = 4
 	case typeIPv6:
 		size = 16

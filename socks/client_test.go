@@ -103,6 +103,10 @@ var conversations = []struct {
 	{"4, rejected", Request{Version: 4, Command: Connect}, "192.0.2.1:25", []script{
 		{"\x04\x01\x00\x19\xc0\x00\x02\x01\x00", "\x00\x5b\x00\x00\x00\x00\x00\x00"},
 	}, "", nil, Rejected4},
+	{"5, bound to no address", Request{Version: 5, Command: Connect}, "192.0.2.1:25", []script{
+		{"\x05\x01\x00", "\x05\x00"},
+		{"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x19", "\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00" + banner},
+	}, "0.0.0.0:0", nil, Succeeded},
 	{"a mail server", Request{Version: 5, Command: Connect}, "192.0.2.1:25", []script{{"\x05\x01\x00", "500 5.5.2 what\r\n"}}, "", ErrNotSOCKS, GeneralFailure},
 	{"a web server", Request{Version: 4, Command: Connect}, "192.0.2.1:25", []script{{"\x04\x01\x00\x19\xc0\x00\x02\x01\x00", "HTTP/1.1 400 Bad Request\r\n\r\n"}}, "", ErrNotSOCKS, GeneralFailure},
 	{"hangs up", Request{Version: 5, Command: Connect}, "192.0.2.1:25", []script{{"\x05\x01\x00", ""}, {"x", ""}}, "", forward.ErrTimeout, GeneralFailure},
