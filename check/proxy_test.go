@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -247,6 +248,9 @@ func TestProxies(t *testing.T) {
 			return serves(open.SOCKS{Dial: c.leads(targetAt), AnyLogin: true})
 		}, check.Options{TryLogins: true}, verdict.Open, "socks5-login", verdict.KindSOCKS, targetAt, "login that anybody could guess"},
 		{"CONNECT for anybody", "3128", func(c *city) func(context.Context, net.Conn) { return serves(open.Connect{Dial: c.leads(targetAt)}) }, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
+		{"CONNECT by one that hangs up on all else", "8080", func(c *city) func(context.Context, net.Conn) {
+			return onlyTunnels(serves(open.Connect{Dial: c.leads(targetAt)}))
+		}, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
 		{"CONNECT at a port of SOCKS", "1080", func(c *city) func(context.Context, net.Conn) { return serves(open.Connect{Dial: c.leads(targetAt)}) }, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
 		{"CONNECT to the web alone", "8080", func(c *city) func(context.Context, net.Conn) {
 			return serves(open.Connect{Dial: c.leads(targetAt), Ports: []uint16{443}})
@@ -322,6 +326,19 @@ func TestProxies(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// onlyTunnels hangs up on whoever asks for no tunnel.
+func onlyTunnels(next func(context.Context, net.Conn)) func(context.Context, net.Conn) {
+	return func(ctx context.Context, c net.Conn) {
+		r := bufio.NewReader(c)
+		if word, _ := r.Peek(len("CONNECT")); string(word) != "CONNECT" {
+			c.Close()
+			return
+		}
+		head, _ := r.Peek(r.Buffered())
+		next(ctx, forward.Unread(c, head))
 	}
 }
 

@@ -74,9 +74,31 @@ func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
 			s.hungUp++
 		}
 	}
+	if s.hungUp > 0 && len(s.doors) == 0 && s.why == "" && slices.Contains(doors, door.Connect) && ctx.Err() == nil {
+		p.sniffTunnel(ctx, &s)
+	}
 	s.local = local
 	s.explain()
 	return s, ctx.Err()
+}
+
+// sniffTunnel asks one that has hung up on us so far to be led to the collector,
+// which is what it is asked for later: some proxies know nothing but CONNECT.
+func (p *port) sniffTunnel(ctx context.Context, s *sniffed) {
+	four, number := p.facts.Front.Four, p.facts.Front.Ports[25]
+	if !four.IsValid() || number == 0 {
+		return
+	}
+	via := p.proxy()
+	via.Timeout = p.silence()
+	h, err := probe.Connect{Proxy: via}.SniffTunnel(ctx, netip.AddrPortFrom(four, number).String())
+	s.said++
+	switch {
+	case err == nil && h.Door == door.Connect:
+		s.doors = []door.Door{door.Connect}
+	case errors.Is(err, forward.ErrClosed):
+		s.hungUp++
+	}
 }
 
 // hasTLS reports whether a handshake may be what the port waits for: it said

@@ -44,6 +44,13 @@ func (s Connect) Sniff(ctx context.Context) (Heard, error) {
 	return s.sniff(ctx, []byte(request), door.Connect, isHTTP)
 }
 
+// SniffTunnel finds out in one connection whether HTTP is spoken by one that
+// hangs up on all requests but CONNECT.
+func (s Connect) SniffTunnel(ctx context.Context, to string) (Heard, error) {
+	request := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Postern-check\r\n\r\n", to, to)
+	return s.sniff(ctx, []byte(request), door.Connect, isHTTP)
+}
+
 // sniff says a word and looks at the first octets that come back.
 func (s Proxy) sniff(ctx context.Context, word []byte, d door.Door, is func([]byte) bool) (Heard, error) {
 	conn, err := s.Dial(ctx)
