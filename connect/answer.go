@@ -81,7 +81,7 @@ func (a *answerReader) seen() []byte { return bytes.Clone(a.rest[:min(len(a.rest
 func mayBeHTTP(b []byte) bool {
 	const prefix = "HTTP/1."
 	n := min(len(b), len(prefix))
-	return string(b[:n]) == prefix[:n]
+	return strings.EqualFold(string(b[:n]), prefix[:n]) // not as RFC 9112 section 2.3 has it, and some say it so
 }
 
 // cutHead parts b behind its first blank line.

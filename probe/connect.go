@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"postern/connect"
@@ -66,7 +67,8 @@ func tunnel(ctx context.Context, conn net.Conn, r connect.Request, rec *transcri
 	if err == nil {
 		// RFC 9110 section 9.3.6: a proxy's yes has neither length nor type.
 		page := result.Header.Get("Content-Length") != "" || result.Header.Get("Content-Type") != "" || result.Header.Get("Transfer-Encoding") != ""
-		return way, led{answer: verdict.Granted, said: said(result), shown: shown(result), page: page}
+		length, _ := strconv.Atoi(result.Header.Get("Content-Length")) // 0 where there is none
+		return &preface{Conn: way, length: length, rec: rec}, led{answer: verdict.Granted, said: said(result), shown: shown(result), page: page}
 	}
 	l := httpLed(result, err)
 	if r.Version == connect.HTTP2 && l.err != nil && !errors.Is(l.err, forward.ErrTimeout) {
