@@ -50,7 +50,7 @@ func parseRequest(text []byte) (asked, error) {
 	}
 	parts := strings.Split(lines[0], " ")
 	if len(parts) != 3 || !isToken(parts[0]) {
-		return asked{}, bad("request line %.80q", lines[0])
+		return asked{}, bad("request line %.80q", withoutUser(lines[0]))
 	}
 	a := asked{method: parts[0]}
 	switch parts[2] {
@@ -61,10 +61,10 @@ func parseRequest(text []byte) (asked, error) {
 	default:
 		return asked{}, bad("version %.20q", parts[2])
 	}
-	for _, l := range lines[1:] {
+	for i, l := range lines[1:] {
 		name, value, ok := strings.Cut(l, ":")
-		if !ok || !isToken(name) { // a folded line begins with a space
-			return asked{}, bad("field %.40q", l)
+		if !ok || !isToken(name) { // a folded line begins with a space, and may hold a credential
+			return asked{}, bad("field %d has no name", i+1)
 		}
 		if a.Header == nil {
 			a.Header = http.Header{}
@@ -144,34 +144,49 @@ func (a *asked) credential() error {
 	return nil
 }
 
-func (a *asked) target(text string) (err error) {
+func (a *asked) target(text string) error {
 	if a.method == http.MethodConnect {
 		if a.length != 0 {
 			return bad("CONNECT with a body") // RFC 9110 section 9.3.6
 		}
-		if a.To, err = forward.ParseAddress(text); err != nil {
-			return bad("target %v", err)
-		}
-		return nil
+		return a.leads(text)
 	}
 	const scheme = "http://"
 	if len(text) < len(scheme) || !strings.EqualFold(text[:len(scheme)], scheme) {
-		return bad("target %.80q; this is a proxy", text)
+		return bad("target %.80q; this is a proxy", withoutUser(text))
 	}
 	at := len(scheme) + strings.IndexAny(text[len(scheme):]+"/", "/?#")
 	authority, path := text[len(scheme):at], text[at:]
 	if strings.Contains(path, "#") {
-		return bad("target %.80q", text)
+		return bad("target %.80q", withoutUser(text))
 	}
 	if a.path = path; !strings.HasPrefix(path, "/") {
 		a.path = "/" + path
 	}
+	if _, err := forward.ParseAddress(authority); err != nil {
+		authority += ":80"
+	}
+	return a.leads(authority)
+}
+
+// leads reads where the request leads. No address has a user before it, whose
+// password would stand in the error.
+func (a *asked) leads(authority string) (err error) {
+	if strings.Contains(authority, "@") {
+		return bad("target with a user")
+	}
 	if a.To, err = forward.ParseAddress(authority); err != nil {
-		if a.To, err = forward.ParseAddress(authority + ":80"); err != nil {
-			return bad("target %v", err)
-		}
+		return bad("target %v", err)
 	}
 	return nil
+}
+
+// withoutUser returns what can be shown of a target that is none.
+func withoutUser(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "..." + s[i:]
+	}
+	return s
 }
 
 // onward is the head that goes on to the server of an absolute URI.

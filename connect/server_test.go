@@ -260,6 +260,29 @@ func TestRefusalIsNotLost(t *testing.T) {
 	}
 }
 
+// What is wrong with a request is told without the credential in it, wherever
+// the client has put that: the error gets into a log.
+func TestErrorsHoldNoCredential(t *testing.T) {
+	const basic = "YW5uYTpxdWlldC1vdHRlcg==" // anna:quiet-otter
+	for _, text := range []string{
+		asks + "Proxy-Authorization: Basic\r\n " + basic,
+		asks + "Proxy-Authorization : Basic " + basic,
+		asks + "Proxy-Authorization Basic " + basic,
+		asks + "Proxy-Authorization: Basic " + basic + "!",
+		asks + "Proxy-Authorization: Basic " + basic + "\r\nProxy-Authorization: Basic " + basic,
+		"CONNECT anna:quiet-otter@mx.example:25 HTTP/1.1\r\nHost: mx.example",
+		"GET http://anna:quiet-otter@mx.example/ HTTP/1.1\r\nHost: mx.example",
+		"GET https://anna:quiet-otter@mx.example/ HTTP/1.1\r\nHost: mx.example",
+		"GET http://anna:quiet-otter@mx.example/#a HTTP/1.1\r\nHost: mx.example",
+		"GET http://anna:quiet-otter@mx.example/ a HTTP/1.1\r\nHost: mx.example",
+	} {
+		_, err := parseRequest([]byte(strings.TrimSuffix(text, "\r\n") + "\r\n\r\n"))
+		if !errors.Is(err, errBad) || strings.Contains(err.Error(), basic[:4]) || strings.Contains(err.Error(), "quiet") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // Our client and our server agree on what was asked, whatever it is.
 func FuzzRequest(f *testing.F) {
 	f.Add("mx.example", uint16(25), true, "u", "p:w", "", "User-Agent", "x")
