@@ -32,6 +32,7 @@ var roots = map[string]string{
 	"proxies": "microsocks dante-server squid tinyproxy haproxy nginx libnginx-mod-stream socat rinetd nftables openssh-server openssh-client privoxy apache2 postfix iproute2",
 	// Debian's squid has no https_port; the one that has conflicts with it.
 	"wrapped": "squid-openssl stunnel4 haproxy tinyproxy iproute2",
+	"others":  "ncat shadowsocks-libev trafficserver v2ray xinetd pen redir postfix iproute2",
 }
 
 var unpacking sync.Mutex

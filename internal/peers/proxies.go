@@ -51,7 +51,7 @@ var (
 )
 
 // Passages is every proxy and forwarder that there is.
-var Passages = slices.Concat(socksPassages, connectPassages, tlsPassages, forwardPassages)
+var Passages = slices.Concat(socksPassages, connectPassages, tlsPassages, forwardPassages, morePassages)
 
 // hashed is Password as files of passwords hold it.
 const hashed = "$1$postern$HHD2YLp2L635FWltjkcXF/"
