@@ -138,6 +138,9 @@ func (v *Visit) greet(ctx context.Context, g greeting) error {
 	if err := v.hello(ctx, g.hello, g.name); err != nil {
 		return err
 	}
+	if v.Session.Hello.Permanent() && len(g.prefix) == 0 {
+		v.catchUp(ctx, g.hello)
+	}
 	if v.Session.Hello.Permanent() && len(g.prefix) == 0 && g.hello == "EHLO" {
 		if err := v.hello(ctx, "HELO", g.name); err != nil { // RFC 5321 section 3.2
 			return err
@@ -202,8 +205,28 @@ func namesIn(s tls.ConnectionState) []string {
 	return names[:min(len(names), maxNames)]
 }
 
+// ahead is how long one waits for a second answer to EHLO.
+const ahead = time.Second
+
+// catchUp looks whether the refusal of EHLO was an answer to something else: a
+// forwarder that says the PROXY header to a server that does not know it makes
+// all answers come one command late, and a MAIL that is taken look like a RCPT.
+func (v *Visit) catchUp(ctx context.Context, verb string) {
+	early := v.Session.Hello
+	if r, err := v.replyWithin(ctx, ahead); err == nil && r.Positive() {
+		v.record.Note(time.Now(), "the answer to "+verb+" came behind one to something that we have not said: "+early.String())
+		v.helloed(verb, r)
+	}
+}
+
 func (v *Visit) hello(ctx context.Context, verb, name string) error {
 	r, err := v.command(ctx, verb+" "+name)
+	v.helloed(verb, r)
+	return err
+}
+
+// helloed takes the answer to EHLO or HELO.
+func (v *Visit) helloed(verb string, r mail.Reply) {
 	v.Session.Hello = r
 	v.Session.Extensions = map[string]string{}
 	if verb == "EHLO" && r.Positive() && len(r.Lines) > 1 {
@@ -213,7 +236,6 @@ func (v *Visit) hello(ctx context.Context, verb, name string) error {
 			v.Session.Extensions[strings.ToUpper(keyword)] = strings.TrimSpace(old + " " + params)
 		}
 	}
-	return err
 }
 
 // TurnedAway returns the refusal with which the server ended the session

@@ -144,6 +144,7 @@ func TestMoves(t *testing.T) {
 		{"null", "closed", "220 mx", nil, []string{ehlo, "MAIL FROM:<>", rcpt, "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
 		{"auth-param", "closed", "220 mx", nil, []string{ehlo, mailFrom + " AUTH=postmaster@ours.example", rcpt, "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
 		{"helo-localhost", "closed", "220 mx", nil, []string{"EHLO localhost", mailFrom, rcpt, "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
+		{"plain", "an answer too many, to a PROXY header before us", "220 mx\n500 5.5.2 what", nil, []string{ehlo, mailFrom, rcpt, "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
 		{"helo-only", "closed", "220 mx", nil, []string{"HELO tester.example", mailFrom, rcpt, "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
 		{"no-helo", "wants a greeting", "220 mx", with("MAIL", "503 5.5.1 hello first"), []string{mailFrom, "RSET", "QUIT"}, verdict.Denied, verdict.AtMail},
 		{"xclient", "does not offer it", "220 mx", nil, []string{ehlo, "QUIT"}, verdict.NotOffered, verdict.AtMove},
