@@ -3,6 +3,7 @@ package verdict
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"postern/door"
@@ -27,9 +28,31 @@ func (j *Judgement) proof() *Proof {
 		t := j.trail(p)
 		p.Placing, p.Through = Place(t), t.Through
 		p.note(j.Evidence)
+		if others := j.otherWays(p.Egress); len(others) > 0 {
+			p.Notes = append(p.Notes, "other messages came from "+strings.Join(others, ", ")+": put on blocklists too")
+		}
 		return p
 	}
 	return nil
+}
+
+// maxWays bounds how many addresses are named.
+const maxWays = 5
+
+// otherWays returns the addresses, beside that one, from which messages of
+// this door came: some servers and proxies leave by several in turn.
+func (j *Judgement) otherWays(egress netip.Addr) []string {
+	var list []string
+	for _, f := range j.Forms {
+		if f.State != Arrived || len(list) == maxWays {
+			continue
+		}
+		a := f.Arrival.Peer.Addr().Unmap()
+		if text := a.String(); a != egress && !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	return list
 }
 
 // trail gathers what the address rule asks for.

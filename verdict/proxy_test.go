@@ -73,6 +73,7 @@ func TestJudgeProxies(t *testing.T) {
 	}{
 		{"a message came through", socks().with("socks5-ipv4", carried).came("socks5-ipv4", "n-1", x, ""), Open, "port 25", KindSOCKS, ""},
 		{"and came out elsewhere", web().with("connect-ipv4", carried).came("connect-ipv4", "n-1", other, ""), Open, "port 25", KindConnect, "came out at 198.51.100.4"},
+		{"and came out at two addresses in turn", web().with("connect-ipv4", carried).came("connect-ipv4", "n-1", x, "").with("connect-name", carried).came("connect-name", "n-1", other, ""), Open, "port 25", KindConnect, "came from 198.51.100.4"},
 		{"by way of a mail server of the proxy's", web().with("connect-ipv4", proxied(Taken, AtMessage, Granted)).came("connect-ipv4", "n-9", x, "Received: from t ([192.0.2.66]) by inner.example; x\r\n"), Open, "port 25", KindConnect, "inner.example"},
 		{"in another session than the one that we saw", socks().with("socks4", carried).came("socks4", "n-9", x, ""), Open, "port 25", KindSOCKS, "another session"},
 		{"with the body of a request, where nothing can be read", web().with("post", proxied(Denied, AtProxy, NoProxy)).came("post", "n-5", x, ""), Open, "request's body", KindConnect, ""},
