@@ -38,6 +38,7 @@ type SMTP struct {
 	Proxied bool          // the port demands a PROXY header: send one with our true address
 	Timeout time.Duration // for one reply; 0 is DefaultTimeout
 	Banner  time.Duration // for the banner, which some servers hold back on purpose; 0 is Timeout
+	Curves  []tls.CurveID // offered in handshakes; nil: those of crypto/tls
 }
 
 // DefaultTimeout is the patience with one reply. RFC 5321 section 4.5.3.2
@@ -175,6 +176,7 @@ func (v *Visit) startTLS(ctx context.Context, config *tls.Config) error {
 	config.MinVersion = tls.VersionTLS10 // old servers can be open too
 	config.InsecureSkipVerify = true
 	config.ServerName = "" // a name that the target does not serve could end the handshake
+	config.CurvePreferences = v.smtp.Curves
 	ctx, cancel := v.limit(ctx, 0)
 	defer cancel()
 	if err := v.raw.StartTLS(ctx, config); err != nil {

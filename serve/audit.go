@@ -128,9 +128,10 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from caller) (Au
 	// The limits would end the battery before the policy has spoken.
 	engine.Limits.Errors, engine.Limits.Messages, engine.Limits.PerClient, engine.Limits.PerNetwork = -1, -1, -1, -1
 	engine.Limits.AuthErrors, engine.Limits.Drain = -1, -1
-	if engine.TLS != nil { // nobody listens in memory: the cheapest exchange of keys will do
+	curves := []tls.CurveID{tls.CurveP256} // nobody listens in memory: the cheapest exchange of keys will do
+	if engine.TLS != nil {
 		engine.TLS = engine.TLS.Clone()
-		engine.TLS.CurvePreferences = []tls.CurveID{tls.CurveP256}
+		engine.TLS.CurvePreferences = curves
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = engine.Run(ctx, listener) })
@@ -138,7 +139,7 @@ func (g *generation) auditFrom(ctx context.Context, l Listener, from caller) (Au
 	defer cancel()
 	s := &stranger{inbox: inbox, probe: probe.SMTP{
 		Dial: func(ctx context.Context) (net.Conn, error) { return wire.dial(ctx, l, from) },
-		Addr: netip.AddrPortFrom(inside, auditPorts[l.Role]), Helo: "self-audit.invalid", Timeout: auditPatience,
+		Addr: netip.AddrPortFrom(inside, auditPorts[l.Role]), Helo: "self-audit.invalid", Timeout: auditPatience, Curves: curves,
 		// A balancer of ours that names nobody else names itself before each form;
 		// the forms that claim to be another write their own header.
 		Proxied: from.says == nil && slices.ContainsFunc(l.Proxy, func(p netip.Prefix) bool { return p.Contains(from.addr.Unmap()) }),
