@@ -113,14 +113,14 @@ var morePassages = slices.Concat([]Passage{
 			Server: "trafficserver", Config: "open", What: "remap_required 0: tunnels to 443 alone, requests to any port", Want: "open", Hole: "post put",
 			setup: another("8080", trafficStart(""), nil),
 		},
-		Door: door.Connect, Port: "8080", Kind: verdict.KindConnect, Egress: Target4, Ask: post25,
+		Door: door.Connect, Port: "8080", Kind: verdict.KindConnect, Egress: Target4, Software: "trafficserver", Ask: post25,
 	},
 	{
 		Case: Case{
 			Server: "trafficserver", Config: "closed", What: "remap_required 1, its default", Want: "closed",
 			setup: another("8080", trafficStart(`-e 's/remap_required .*/remap_required INT 1/'`), nil),
 		},
-		Door: door.Connect, Port: "8080", Ask: tunnel25,
+		Door: door.Connect, Port: "8080", Software: "trafficserver", Ask: tunnel25,
 	},
 	{
 		Case: Case{
