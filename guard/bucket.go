@@ -64,6 +64,27 @@ func (b *Buckets) Take(key string, n int64, r Rate, now time.Time) float64 {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.take(key, n, r, now)
+}
+
+// Allow adds n for the key if there is room, and reports that. What it refuses
+// it does not count: who asks too fast gets what the rate gives, not nothing.
+func (b *Buckets) Allow(key string, n int64, r Rate, now time.Time) bool {
+	if r.N <= 0 {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.take(key, n, r, now) <= 1 {
+		return true
+	}
+	if k := b.keys[key]; k != nil {
+		k.level -= float64(n)
+	}
+	return false
+}
+
+func (b *Buckets) take(key string, n int64, r Rate, now time.Time) float64 {
 	if b.keys == nil {
 		b.keys = map[string]*bucket{}
 	}

@@ -37,6 +37,28 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+// Who asks ten times as fast as the rate gets the rate, from the first minute to the last.
+func TestWhoAsksTooFastGetsTheRate(t *testing.T) {
+	var b Buckets
+	now, got := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 0
+	r := Rate{5, time.Minute}
+	for range 100 * 50 {
+		if b.Allow("a", 1, r, now) {
+			got++
+		}
+		now = now.Add(time.Minute / 50)
+	}
+	if got < 500 || got > 505 {
+		t.Errorf("%d in a hundred minutes, want 5 each, and 5 at once", got)
+	}
+	if !b.Allow("a", 1, r, now.Add(time.Minute/5)) {
+		t.Error("who waited is refused")
+	}
+	if !b.Allow("a", 5000, Rate{}, now) {
+		t.Error("no limit, and refused")
+	}
+}
+
 func TestBucketsAreBounded(t *testing.T) {
 	var b Buckets
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

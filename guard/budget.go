@@ -74,7 +74,7 @@ func (v *session) bulk() bool {
 		who, pace = prefixOf(v.addr), &v.server.State.strangers
 	case policy.Submission, policy.Submissions:
 	}
-	return pace.Take(who, 1, singly, time.Now()) > 1 || len(v.to) >= manyRecipients
+	return !pace.Allow(who, 1, singly, time.Now()) || len(v.to) >= manyRecipients
 }
 
 func (v *session) rate(who string, otherwise Rate) Rate {

@@ -301,12 +301,12 @@ func (g *Gateway) open(ctx context.Context, c policy.Client, to forward.Address)
 func (g *Gateway) tooFast(c policy.Client) string {
 	now := time.Now()
 	if who := g.who(c); who != "" {
-		if g.State.tunnels.Take(who, 1, g.Tunnels.New, now) > 1 {
+		if !g.State.tunnels.Allow(who, 1, g.Tunnels.New, now) {
 			return fmt.Sprintf("%s opens more than %s", who, g.Tunnels.New)
 		}
 		return ""
 	}
-	if c.Addr.IsValid() && g.State.connections.Take(prefixOf(c.Addr), 1, g.Limits.Connections, now) > 1 {
+	if c.Addr.IsValid() && !g.State.connections.Allow(prefixOf(c.Addr), 1, g.Limits.Connections, now) {
 		return fmt.Sprintf("its address asks more than %s", g.Limits.Connections)
 	}
 	return ""

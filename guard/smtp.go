@@ -114,7 +114,7 @@ type State struct {
 func (s *SMTP) Connect(ctx context.Context, p *smtp.Peer) (smtp.Session, mail.Reply) {
 	v := &session{server: s, peer: p, id: s.NewID(), addr: p.Remote.Addr().Unmap().WithZone(""), began: time.Now()}
 	v.message = v.id
-	if v.addr.IsValid() && s.State.connections.Take(prefixOf(v.addr), 1, s.Limits.Connections, time.Now()) > 1 {
+	if v.addr.IsValid() && !s.State.connections.Allow(prefixOf(v.addr), 1, s.Limits.Connections, time.Now()) {
 		r := v.refuse(CauseRate, mail.NewReply(421, "4.7.0", "Too many connections from your address; slow down"))
 		return nil, r
 	}

@@ -140,9 +140,9 @@ func (t *tunnelTraces) note(now time.Time, e guard.TunnelEvent) error {
 
 func (t *tunnelTraces) keeps(now time.Time, who string) bool {
 	if who == "" {
-		return t.rates.Take("", 1, keptStrangerRefusals, now) <= 1
+		return t.rates.Allow("", 1, keptStrangerRefusals, now)
 	}
-	return t.rates.Take(who, 1, keptRefusals, now) <= 1
+	return t.rates.Allow(who, 1, keptRefusals, now)
 }
 
 // file is the path of a shelf's file: 0 is the newest.
