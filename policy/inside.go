@@ -38,8 +38,9 @@ var (
 	sharedNet   = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
 	reservedNet = netip.MustParsePrefix("240.0.0.0/4")
 	siteLocal   = netip.MustParsePrefix("fec0::/10")
-	nat64       = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
-	sixToFour   = netip.MustParsePrefix("2002::/16")    // RFC 3056
+	nat64       = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052
+	ownNAT64    = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	sixToFour   = netip.MustParsePrefix("2002::/16")      // RFC 3056
 )
 
 // embedded returns the IPv4 address to which an IPv6 address leads by translation.
@@ -48,6 +49,13 @@ func embedded(a netip.Addr) netip.Addr {
 	switch {
 	case !a.Is6():
 	case nat64.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:16]))
+	case ownNAT64.Contains(a):
+		// As all do it, with a prefix of 96 bits. With a shorter one it ends in
+		// zeros (RFC 6052 section 2.2), and who it is is not known.
+		if [3]byte(b[13:16]) == [3]byte{} {
+			return netip.IPv4Unspecified()
+		}
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6]))
