@@ -194,7 +194,8 @@ func (p *port) askProxy(ctx context.Context, play probe.Play, played map[string]
 }
 
 // refusedBefore returns the answer to a form from that to two others with the
-// same words, when it was one that does not depend on the place.
+// same words, when it was one that does not depend on the place. SOCKS asks for
+// a login before it hears of one; a web proxy may want it for some ports alone.
 func refusedBefore(play probe.Play, played map[string]verdict.Exchange) (verdict.Exchange, bool) {
 	if play.Form.Set == plan.Core {
 		return verdict.Exchange{}, false
@@ -202,7 +203,11 @@ func refusedBefore(play probe.Play, played map[string]verdict.Exchange) (verdict
 	same := 0
 	var before verdict.Exchange
 	for _, x := range played {
-		if x.Form.Move.Name == play.Form.Move.Name && x.Form.Set == plan.Core && (x.Answer == verdict.WantsLogin || x.Answer == verdict.NoProxy) {
+		if x.Form.Move.Name != play.Form.Move.Name || x.Form.Set != plan.Core {
+			continue
+		}
+		anywhere := play.Form.Door == door.SOCKS || play.Form.Move.Arg.Uses("p25")
+		if x.Answer == verdict.NoProxy || x.Answer == verdict.WantsLogin && anywhere {
 			same++
 			before = x
 		}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ import (
 
 	"postern/check"
 	"postern/collect"
+	"postern/connect"
 	"postern/door"
 	"postern/forward"
 	"postern/mail"
@@ -56,12 +58,15 @@ const (
 	collectorAt = "198.51.100.25"
 )
 
-func newCity(t *testing.T) *city {
+func newCity(t *testing.T) *city { return newNamedCity(t, nil) }
+
+// newNamedCity is one in which the collector has the name that the DNS knows.
+func newNamedCity(t *testing.T, names collect.Resolver) *city {
 	c := &city{t: t, hosts: map[string]func(context.Context, net.Conn){}}
 	local, err := collect.NewLocal(collect.Config{
 		Domain: domain(t, "probe.example"), Secret: []byte("a secret of the tests"),
 		Reach: []netip.AddrPort{netip.MustParseAddrPort(collectorAt + ":25")}, Ports: map[uint16]uint16{443: 443},
-		Dial: c.from(testerAt),
+		Dial: c.from(testerAt), Resolver: names,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -491,6 +496,52 @@ func (providerDNS) Addresses(_ context.Context, name string) ([]netip.Addr, erro
 func (providerDNS) Exchangers(context.Context, string) ([]string, error) { return nil, nil }
 func (providerDNS) Names(context.Context, netip.Addr) ([]string, error) {
 	return []string{"client20.isp.example"}, nil
+}
+
+// collectorDNS knows the collector.
+type collectorDNS struct{}
+
+func (collectorDNS) Addresses(_ context.Context, name string) ([]netip.Addr, error) {
+	if name == "mx.probe.example" {
+		return []netip.Addr{netip.MustParseAddr(collectorAt)}, nil
+	}
+	return nil, errors.New("NXDOMAIN")
+}
+
+func (collectorDNS) Exchangers(context.Context, string) ([]string, error) {
+	return []string{"mx.probe.example"}, nil
+}
+func (collectorDNS) Names(context.Context, netip.Addr) ([]string, error) { return nil, nil }
+
+// loginFor is a proxy that wants a login for one port, and none for others.
+type loginFor struct {
+	port uint16
+	way  open.Dial
+}
+
+func (l loginFor) Connect(ctx context.Context, _ *connect.Peer, r connect.Request) (net.Conn, *connect.Refusal) {
+	if r.To.Port() == l.port {
+		return nil, &connect.Refusal{Status: http.StatusProxyAuthRequired, Text: "log in"}
+	}
+	conn, err := l.way(ctx, r.To)
+	if err != nil {
+		return nil, connect.RefusalOf(err)
+	}
+	return conn, nil
+}
+func (loginFor) Ended(*connect.Peer, connect.Request, forward.Count, error) {}
+
+// A web proxy that wants a login for port 25 may want none for others: that it
+// asked for one says nothing of a place that it was not asked for.
+func TestLoginForPort25Alone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNamedCity(t, collectorDNS{})
+		w.hosts[targetAt+":8080"] = serves(&connect.Server{Handler: loginFor{25, w.leads(targetAt)}})
+		d := w.check(check.Options{Ports: []uint16{8080}}).Worst()
+		if d.Verdict != verdict.Closed || d.Elsewhere == nil {
+			t.Errorf("%s (%s), elsewhere %+v\n%s", d.Verdict, d.Why, d.Elsewhere, outcomes(d.Judgement))
+		}
+	})
 }
 
 // A port with two doors is tested as both, and the worst is the answer.
