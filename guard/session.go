@@ -83,7 +83,7 @@ func (v *session) Rcpt(ctx context.Context, to mail.ForwardPath, p mail.Recipien
 			return v.unknownMailbox(to, refusal)
 		}
 		if v.server.Role == policy.Trusted && refusal.Cause == policy.Form {
-			v.saw(Routes, to.String())
+			v.saw(Routes, voiceOf(v.peer.Helo)+" "+to.String())
 		}
 		return v.refuseTo(to, string(refusal.Cause), refusal.Reply())
 	}
@@ -114,7 +114,7 @@ func (v *session) exists(ctx context.Context, a mail.Address) (bool, error) {
 func (v *session) unknownMailbox(to mail.ForwardPath, refusal *policy.Refusal) mail.Reply {
 	if v.unknown++; v.server.Limits.Unknown > 0 && v.unknown > v.server.Limits.Unknown {
 		if v.server.Role == policy.Trusted {
-			v.saw(Guesses, "")
+			v.saw(Guesses, voiceOf(v.peer.Helo)+" ")
 		}
 		return v.refuseTo(to, CauseGuesses, mail.NewReply(421, "4.7.0", "Too many mailboxes that do not exist; closing"))
 	}

@@ -70,8 +70,8 @@ var weights = [signs]struct {
 	LogsIn:       {"tried to log in where nobody can", 3, func(n int) int { return atLeast(n, 1) + atLeast(n, 3) }},
 	Passwords:    {"failed to log in as 5 users", 5, func(n int) int { return atLeast(n, 5) }},
 	TheirSenders: {"tried senders of 3 foreign domains, not by the name under which it sends", 8, func(n int) int { return atLeast(n, 3) }},
-	Routes:       {"asked for 3 recipients that are written as routes", 3, func(n int) int { return atLeast(n, 3) }},
-	Guesses:      {"guessed at mailboxes", 1, func(n int) int { return atLeast(n, 1) }},
+	Routes:       {"asked for 3 recipients that are written as routes", 8, func(n int) int { return atLeast(n, 3) }},
+	Guesses:      {"guessed at mailboxes", 4, func(n int) int { return atLeast(n, 1) }},
 	NoHeader:     {"is a balancer of ours, and passed on a connection without a PROXY header", 1, func(n int) int { return atLeast(n, 1) }},
 }
 
@@ -208,8 +208,9 @@ func (r *record) weigh() (points int, said []string) {
 	var all []one
 	for sign, each := range weights {
 		n := r.count(Sign(sign))
-		if Sign(sign) == TheirSenders {
-			n = r.theirSenders()
+		switch Sign(sign) {
+		case TheirSenders, Routes, Guesses:
+			n = r.besideHome(Sign(sign))
 		}
 		all = append(all, one{each.points(n), each.says})
 	}
@@ -225,23 +226,29 @@ func (r *record) weigh() (points int, said []string) {
 	return points, said
 }
 
-// theirSenders counts the domains that were tried by another name than the one
-// under which most is sent. That one may forward mail of any sender, which is
-// refused and no sign.
-func (r *record) theirSenders() int {
+// besideHome counts the values of a sign that came by another name than the one
+// under which most is sent. Strangers can make an honest server do these: it
+// forwards their mail, and bounces it to whatever sender they forged. Before
+// anything was sent nobody knows whose name that is, and senders say nothing.
+func (r *record) besideHome(sign Sign) int {
 	var home voice
 	for _, v := range r.voices {
 		if v.sent > home.sent {
 			home = v
 		}
 	}
-	domains := map[string]bool{}
+	values := map[string]bool{}
 	for m := range r.marks {
-		if name, domain, ok := strings.Cut(m.value, " "); ok && m.sign == TheirSenders && home.sent > 0 && !related(name, home.name) {
-			domains[domain] = true
+		name, value, _ := strings.Cut(m.value, " ")
+		beside := name != home.name && !related(name, home.name)
+		if home.sent == 0 {
+			beside = sign != TheirSenders
+		}
+		if m.sign == sign && beside {
+			values[value] = true
 		}
 	}
-	return len(domains)
+	return len(values)
 }
 
 // hear notes a message of the voice that its session greeted with.
