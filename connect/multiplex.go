@@ -40,8 +40,9 @@ const (
 	// Behind so many refusals the client must connect again: on one connection
 	// guesses would cost nothing.
 	maxRefused = 20
-	// What may lie unread because a destination is slow, of one tunnel and of all.
-	streamBuffer, connBuffer = 256 << 10, 1 << 20
+	// What may lie unread because a destination is slow, of one tunnel and of
+	// all: sixteen that take nothing leave no room for the others.
+	streamBuffer, connBuffer = 256 << 10, 4 << 20
 )
 
 var errUnasked = errors.New("the connection ended without a request")
