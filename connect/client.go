@@ -66,7 +66,7 @@ func (r Request) Post(ctx context.Context, conn net.Conn, method string, body []
 		// may close before the body has left. What it said counts.
 		sent := make(chan error, 1)
 		go func() { sent <- w.writeHead(r.postHead(method, len(body)), body) }()
-		err := w.all()
+		err := w.all(ctx)
 		conn.SetWriteDeadline(time.Unix(1, 0)) // nobody reads the rest of the body
 		refused := <-sent
 		conn.SetWriteDeadline(time.Time{})
@@ -163,7 +163,7 @@ const kept = 2 * time.Second
 
 // all reads until the proxy closes, to a bound; nothing at all is an error.
 // Some keep the connection, whatever they were asked.
-func (w *wire) all() error {
+func (w *wire) all(ctx context.Context) error {
 	whole := false
 	for len(w.in.rest) < maxAnswer {
 		b, err := w.fill()
@@ -177,6 +177,9 @@ func (w *wire) all() error {
 		if !whole && w.in.whole() {
 			whole = true
 			w.conn.SetReadDeadline(time.Now().Add(kept))
+			if ctx.Err() != nil { // that it is over was said before
+				w.conn.SetReadDeadline(time.Unix(1, 0))
+			}
 		}
 	}
 	return nil
