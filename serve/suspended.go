@@ -89,6 +89,9 @@ func (r *Relay) suspend(client, why string, more ...slog.Attr) {
 	r.metrics.withdrawn.Inc()
 	r.o.Log.LogAttrs(context.Background(), slog.LevelError, suspendedSays, append([]slog.Attr{attr.Identity(client), slog.String("why", why)}, more...)...)
 	r.complain(r.suspended.change(func(list []Suspension) []Suspension {
+		if r.guard.Witness.Suspended(client) == "" {
+			return list // a reload came between
+		}
 		return append(list, Suspension{Client: client, Why: why, Since: time.Now().UTC().Truncate(time.Second)})
 	}))
 	r.metrics.suspended.Set(float64(len(r.suspended.now())))
