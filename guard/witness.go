@@ -208,9 +208,8 @@ func (r *record) weigh() (points int, said []string) {
 	var all []one
 	for sign, each := range weights {
 		n := r.count(Sign(sign))
-		switch Sign(sign) {
-		case TheirSenders, Routes, Guesses:
-			n = r.besideHome(Sign(sign))
+		if s := Sign(sign); s == TheirSenders || s == Routes || s == Guesses {
+			n = r.besideHome(s)
 		}
 		all = append(all, one{each.points(n), each.says})
 	}
