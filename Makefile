@@ -5,3 +5,4 @@ bench:
 	bench/check/run
 	bench/serve/run
 	bench/relay/run
+	bench/gateway/run

@@ -54,11 +54,15 @@ gateway "socks" {
   port    = 1080
   clients = ["tester"]
   to      = ["@TESTER@:7001", "@TESTER@:7002", "@TESTER@:7003"]
+  tunnels_per_user = 10000
+  new_tunnels      = "10000000/m"
 }
 gateway "connect" {
   port    = 3128
   clients = ["tester"]
   to      = ["@TESTER@:7001", "@TESTER@:7002", "@TESTER@:7003"]
+  tunnels_per_user = 10000
+  new_tunnels      = "10000000/m"
 }
 `)
 
