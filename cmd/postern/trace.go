@@ -272,6 +272,11 @@ func printMessages(w io.Writer, list []serve.Trace, more bool) error {
 		m := &list[i]
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", m.Accepted.Local().Format("2 Jan 15:04:05.000"), m.ID, m.State, told(m.From), told(recipients(m)))
 	}
+	return endList(w, t, more)
+}
+
+// endList prints the list and how to see more of it.
+func endList(w io.Writer, t *tabwriter.Writer, more bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}

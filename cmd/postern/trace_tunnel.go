@@ -26,15 +26,7 @@ func printTunnels(w io.Writer, list []serve.TunnelTrace, more bool) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Asked.Local().Format("2 Jan 15:04:05.000"), told(m.ID), told(strings.TrimSuffix(m.State+": "+m.Cause, ": ")),
 			told(orNone(m.Identity, "(stranger)")), told(orNone(m.Peer, "-")), told(orNone(m.Place, "-")), octets(m.Up), octets(m.Down))
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	hint := "postern trace ID prints one in full"
-	if more {
-		hint = "there are more: --max, --since, --until; " + hint
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", hint)
-	return err
+	return endList(w, t, more)
 }
 
 // printTunnel prints who asked for a tunnel, where it led, by which line, and
