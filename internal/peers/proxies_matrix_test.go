@@ -35,6 +35,7 @@ func (p Passage) nmapSays(t *testing.T, target *Target) string {
 		t.Fatal(err)
 	}
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Server", page) // nmap reads once, and proxies pass on the head first
 		_, _ = io.WriteString(w, page+"\n")
 	})}
 	done := make(chan error, 1)
