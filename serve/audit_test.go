@@ -92,6 +92,7 @@ func TestSelfAuditSeesAnOpenDoor(t *testing.T) {
 // Behind a balancer nobody but the balancer is served, and a header cannot
 // claim to be one of us.
 func TestSelfAuditBehindAProxy(t *testing.T) {
+	t.Parallel()
 	s := ordinary()
 	s.Listeners[0].Proxy = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}
 	s.Policy.Listeners[0].ProxyFrom = []policy.Network{{Prefix: s.Listeners[0].Proxy[0]}}

@@ -109,6 +109,7 @@ func (r *running) through(gateway string, secure bool, to, user, pass string) (s
 }
 
 func TestGatewaysOfARelay(t *testing.T) {
+	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		inner, reached := greeter(t)
 		r := run(t, withGateways(only(loopback(ordinary()), "mx"), inner, !secure))

@@ -132,6 +132,7 @@ func (r *running) queued() []QueuedMessage {
 const password = "plum-lantern-heron-83x"
 
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	r := run(t, loopback(ordinary()))
 	if err := r.users.Add(identity.NewUser{Name: "anna", Password: password}); err != nil {
 		t.Fatal(err)
@@ -218,6 +219,7 @@ func TestReloadIsAtomic(t *testing.T) {
 }
 
 func TestUserThatIsDisabledSendsNoMore(t *testing.T) {
+	t.Parallel()
 	r := run(t, only(loopback(ordinary()), "submission"))
 	if err := r.users.Add(identity.NewUser{Name: "carl", Password: password, MaySendAs: []string{"carl@example.org"}}); err != nil {
 		t.Fatal(err)
@@ -249,6 +251,7 @@ func TestUserThatIsDisabledSendsNoMore(t *testing.T) {
 // of the configuration again; and a certificate that is half replaced just then
 // keeps nobody's rights alive.
 func TestUserOfTheConfigurationComesBack(t *testing.T) {
+	t.Parallel()
 	s := only(loopback(ordinary()), "submission")
 	dir := t.TempDir()
 	s.TLS = must(selfSigned(&state.Folder{Path: dir}, "mx.example.org"))

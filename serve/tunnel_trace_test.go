@@ -141,6 +141,7 @@ func (r *running) connected(to, user string) (net.Conn, error) {
 // that a client was told, by the user and by the address; it is in the sums of
 // traffic while it lasts, and of the budget.
 func TestTunnelsAreTracedAndCounted(t *testing.T) {
+	t.Parallel()
 	inner, _ := greeter(t)
 	s := withGateways(only(loopback(ordinary()), "mx"), inner, true)
 	for i := range s.Gateways {

@@ -23,6 +23,7 @@ import (
 // A user who is disabled while the relay starts, after its policy was made, is
 // one who was disabled.
 func TestUserThatIsDisabledDuringTheStart(t *testing.T) {
+	t.Parallel()
 	r := &running{t: t, settings: only(loopback(ordinary()), "submission"), state: filepath.Join(t.TempDir(), "s"), ended: make(chan error, 1)}
 	folder := must(state.Open(r.state))
 	users := must(identity.Open(r.state))
