@@ -13,7 +13,7 @@ import (
 func (p *place) control() (*serve.Control, error) {
 	path, err := p.folder()
 	if err != nil {
-		return nil, &exit{code: exitIO, err: err}
+		return nil, err
 	}
 	return serve.Dial(path), nil
 }

@@ -67,7 +67,7 @@ Exit code: 0 nothing to mend, 1 a problem, 2 a warning.`,
 				}
 				path, err := p.folder()
 				if err != nil {
-					return &exit{code: exitIO, err: err}
+					return err
 				}
 				list = doctor.Run(c.Context(), patient(settings, path, outgoing), machine)
 			}

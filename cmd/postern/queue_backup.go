@@ -28,7 +28,7 @@ backup is in it all the same: after a restore it is sent again.`,
 			}
 			folder, err := p.folder()
 			if err != nil {
-				return &exit{code: exitIO, err: err}
+				return err
 			}
 			control := serve.Dial(folder)
 			var b serve.Backup
@@ -137,7 +137,7 @@ func queueVerify() *cobra.Command {
 func (p *place) held(otherwise string) (*state.Folder, error) {
 	path, err := p.folder()
 	if err != nil {
-		return nil, &exit{code: exitIO, err: err}
+		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(path, "version")); err != nil {
 		return nil, &exit{code: exitIO, err: fmt.Errorf("%s is no state folder; name it with --state", path)}

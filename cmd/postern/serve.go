@@ -68,17 +68,24 @@ func hostName() mail.Domain {
 
 func first(name string, _ error) string { return name }
 
-// folder returns the state folder's path.
+// folder returns the state folder's path. What a configuration with mistakes
+// says of it counts; if it says nothing of use, no other folder is taken for it.
 func (p *place) folder() (string, error) {
 	if p.state != "" {
 		return p.state, nil
 	}
-	if p.file() != "" {
-		if s, err := p.settings(); err == nil && s.State != "" {
-			return s.State, nil
-		}
+	s, err := p.settings()
+	switch {
+	case s.State != "":
+		return s.State, nil
+	case err != nil:
+		return "", &exit{code: exitConfig, err: err, help: "where the state is, is not known; mend that, or say --state FOLDER"}
 	}
-	return state.Default()
+	path, err := state.Default()
+	if err != nil {
+		return "", &exit{code: exitIO, err: err}
+	}
+	return path, nil
 }
 
 func serveCommand() *cobra.Command {

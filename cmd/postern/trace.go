@@ -195,7 +195,7 @@ func (p *place) trace(c *cobra.Command, searches []url.Values, most int) (found 
 	}
 	folder, err := p.folder()
 	if err != nil {
-		return lives{}, &exit{code: exitIO, err: err}
+		return lives{}, err
 	}
 	left, done, err := serve.OpenTraces(folder)
 	switch {

@@ -37,7 +37,7 @@ they are never arguments.`,
 func (p *place) users() (*identity.Store, error) {
 	path, err := p.folder()
 	if err != nil {
-		return nil, &exit{code: exitIO, err: err}
+		return nil, err
 	}
 	store, err := identity.Open(path)
 	if err != nil {

@@ -108,8 +108,9 @@ func (r *reader) file(body *hclsyntax.Body) {
 	if v, ok := s.text("state"); ok {
 		if !filepath.IsAbs(v.text) {
 			r.stop(v.at, fmt.Sprintf("state %q is no absolute path", v.text), `write state = "/var/lib/postern"`)
+		} else {
+			r.settings.State = v.text
 		}
-		r.settings.State = v.text
 	}
 	if v, ok := s.text("resolver"); ok {
 		a, err := netip.ParseAddrPort(v.text)
@@ -155,7 +156,8 @@ func (r *reader) finish() (serve.Settings, error) {
 		for _, p := range all {
 			errs = append(errs, p)
 		}
-		return serve.Settings{}, errors.Join(errs...)
+		// Where the state is, is known all the same: who mends a mistake can look meanwhile.
+		return serve.Settings{State: s.State}, errors.Join(errs...)
 	}
 	return *s, nil
 }
