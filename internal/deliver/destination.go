@@ -54,6 +54,7 @@ type destination struct {
 
 	gap  time.Duration // between two attempts, when it says that we are too fast
 	next time.Time
+	busy time.Time // when it last said so
 
 	sums Sums
 }
@@ -93,6 +94,10 @@ func (d *destination) heard(h health, why string, began, now time.Time) {
 			d.gap = 0
 		}
 	case busy:
+		if began.Before(d.busy) {
+			return // as below: eight that it refuses together are one word
+		}
+		d.busy = now
 		d.proven, d.failures = true, 0
 		d.limit = max(d.limit/2, 1)
 		d.gap = min(max(2*d.gap, leastGap), mostGap)
