@@ -36,9 +36,10 @@ func (l Listener) callers(witnesses []netip.Addr) (list []caller) {
 		for _, nobody := range []string{
 			"PROXY UNKNOWN\r\n",
 			"PROXY UNKNOWN ffff::1 ffff::2 40000 25\r\n",
-			signatureV2 + "\x20\x00\x00\x00", // LOCAL
-			signatureV2 + "\x20\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x9c\x40\x00\x19", // LOCAL, from loopback
-			signatureV2 + "\x21\x00\x00\x00", // UNSPEC
+			// LOCAL, without an address and from loopback; then UNSPEC
+			signatureV2 + "\x20\x00\x00\x00",
+			signatureV2 + "\x20\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x9c\x40\x00\x19",
+			signatureV2 + "\x21\x00\x00\x00",
 		} {
 			list = append(list, caller{addr: balancer, says: []byte(nobody)})
 		}
