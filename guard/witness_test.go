@@ -297,8 +297,12 @@ func TestWitnessIsBounded(t *testing.T) {
 		s.Helo = fmt.Sprintf("s%d.example", i)
 		r.hear(s, "")
 	}
-	if len(r.marks) > 40 || len(r.voices) > mostVoices {
-		t.Errorf("%d marks, %d voices", len(r.marks), len(r.voices))
+	most := 0
+	for _, each := range weights {
+		most += each.most
+	}
+	if len(r.marks) > most || len(r.voices) > mostVoices || most > 40 {
+		t.Errorf("%d marks of %d, %d voices", len(r.marks), most, len(r.voices))
 	}
 	for i := range maxWitnessed + 10 {
 		s.Addr = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})

@@ -65,7 +65,7 @@ func tunnelSearchOf(v url.Values) (s tunnelSearch, ok bool, err error) {
 // runs.
 func findTunnels(dir string, s tunnelSearch, most int, now func(id string) (forward.Count, bool)) (list []TunnelTrace, more bool, err error) {
 	found := map[string]TunnelTrace{}
-	for _, shelf := range []shelf{{name: "known", files: 8}, {name: "strangers", files: 2}} {
+	for _, shelf := range []shelf{knownShelf, strangersShelf} {
 		// The newest first: a file that is turned meanwhile is read twice, and none is missed.
 		for n := range shelf.files {
 			if err := readTunnels(shelf.file(dir, n), func(t TunnelTrace) {

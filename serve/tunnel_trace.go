@@ -56,6 +56,12 @@ type shelf struct {
 	used  int64
 }
 
+// The shelves of those whom we know, and of strangers.
+var (
+	knownShelf     = shelf{name: "known", size: 4 << 20, files: 8}
+	strangersShelf = shelf{name: "strangers", size: 1 << 20, files: 2}
+)
+
 // tunnelTraces keeps what became of tunnels, in a folder of the state: of those
 // whom we know some 100,000 requests, and of strangers some 6,000 that were
 // refused, apart from them, so that they push nothing out.
@@ -77,7 +83,7 @@ var (
 )
 
 func openTunnelTraces(dir string) (*tunnelTraces, error) {
-	t := &tunnelTraces{dir: dir, known: shelf{name: "known", size: 4 << 20, files: 8}, strangers: shelf{name: "strangers", size: 1 << 20, files: 2}}
+	t := &tunnelTraces{dir: dir, known: knownShelf, strangers: strangersShelf}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("traces of tunnels: %w", err)
 	}

@@ -41,20 +41,26 @@ func awaitRelay(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// knock connects to a listener or gateway of the relay that holds a state folder.
+func knock(ts *testscript.TestScript, folder, listener string) net.Conn {
+	var s serve.Status
+	ts.Check(serve.Dial(ts.MkAbs(folder)).Get(context.Background(), "/status", &s))
+	at := slices.IndexFunc(s.Listeners, func(l serve.ListenerStatus) bool { return l.Name == listener })
+	if at < 0 {
+		ts.Fatalf("no listener %s in %+v", listener, s.Listeners)
+	}
+	conn, err := net.Dial("tcp", s.Listeners[at].Addrs[0])
+	ts.Check(err)
+	return conn
+}
+
 // send hands a relay one message: send STATE LISTENER FROM TO HEADER... A header
 // "EHLO name" is the client's name.
 func send(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 4 {
 		ts.Fatalf("usage: send STATE LISTENER FROM TO HEADER...")
 	}
-	var s serve.Status
-	ts.Check(serve.Dial(ts.MkAbs(args[0])).Get(context.Background(), "/status", &s))
-	at := slices.IndexFunc(s.Listeners, func(l serve.ListenerStatus) bool { return l.Name == args[1] })
-	if at < 0 {
-		ts.Fatalf("no listener %s in %+v", args[1], s.Listeners)
-	}
-	conn, err := net.Dial("tcp", s.Listeners[at].Addrs[0])
-	ts.Check(err)
+	conn := knock(ts, args[0], args[1])
 	defer conn.Close()
 	c, err := smtp.NewClient(context.Background(), conn, smtp.ClientOptions{})
 	ts.Check(err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,14 +53,7 @@ func tunnel(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 5 {
 		ts.Fatalf("usage: tunnel STATE GATEWAY USER PASSWORD PLACE")
 	}
-	var s serve.Status
-	ts.Check(serve.Dial(ts.MkAbs(args[0])).Get(context.Background(), "/status", &s))
-	at := slices.IndexFunc(s.Listeners, func(l serve.ListenerStatus) bool { return l.Name == args[1] })
-	if at < 0 {
-		ts.Fatalf("no gateway %s in %+v", args[1], s.Listeners)
-	}
-	conn, err := net.Dial("tcp", s.Listeners[at].Addrs[0])
-	ts.Check(err)
+	conn := knock(ts, args[0], args[1])
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
