@@ -11,6 +11,10 @@ import (
 // maxPreface is more than proxies say before they begin to hand on.
 const maxPreface = 1 << 10
 
+// patienceSession is longer than any reply is waited for. It is not for ever, so
+// that an end of the caller's context that came in just this moment is not lost.
+const patienceSession = 10 * time.Minute
+
 // A preface is a tunnel in which some proxies send a few words of their own
 // first, with or without a length (RFC 9110 section 9.3.6 allows neither). They
 // are left out when a mail server's greeting follows; otherwise all is read as
@@ -35,6 +39,7 @@ func (c *preface) Read(p []byte) (int, error) {
 		case at > 0:
 			c.rec.Add(time.Now(), transcript.Received, c.held[:at])
 			c.held, c.passed = c.held[at:], true
+			_ = c.SetReadDeadline(time.Now().Add(patienceSession)) // that of the greeting is over
 		case at == 0, err != nil, len(c.held) >= maxPreface:
 			c.passed = true
 		default:
