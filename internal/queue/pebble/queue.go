@@ -20,6 +20,7 @@ type Options struct {
 	Dir     string
 	FS      vfs.FS // nil: that of the machine
 	MaxSize int64  // of a body in octets; 0: no limit
+	Memory  int64  // octets that tables in memory and the cache may take; 0: 288 MiB
 	// Usage returns the octets that are free for us and all octets of the disk;
 	// nil: asks the file system. An error means that nobody knows, and then the
 	// reserve is not watched.

@@ -87,16 +87,34 @@ func syncFolder(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// What the library holds in memory: tables that are being written, of which
+// the last ones wait for the disk, and a cache of what was read.
+const (
+	memTables     = 4
+	mostMemTable  = 64 << 20
+	leastMemTable = 2 << 20 // a chunk of a body and its record fit many times
+)
+
+// memory divides what the store may hold among its tables and its cache.
+// 64 MiB a table hold what comes in some seconds at full speed. Most of it is
+// delivered and deleted by then, and never becomes a table on disk.
+func memory(all int64) (table uint64, cache int64) {
+	table = mostMemTable
+	if all > 0 {
+		table = uint64(min(max(2*all/(2*memTables+1), leastMemTable), mostMemTable))
+	}
+	return table, int64(table / 2) // the cache
+}
+
 func (s *store) options(o Options) *lib.Options {
+	table, cache := memory(o.Memory)
 	lo := &lib.Options{
-		FS:                 s.fence,
-		Logger:             &logger{s.fence, o.Report},
-		FormatMajorVersion: lib.FormatValueSeparation,
-		// 64 MiB hold what comes in some seconds at full speed. Most of it is
-		// delivered and deleted by then, and never becomes a table.
-		MemTableSize:                64 << 20,
-		MemTableStopWritesThreshold: 4,
-		CacheSize:                   32 << 20,
+		FS:                          s.fence,
+		Logger:                      &logger{s.fence, o.Report},
+		FormatMajorVersion:          lib.FormatValueSeparation,
+		MemTableSize:                table,
+		MemTableStopWritesThreshold: memTables,
+		CacheSize:                   cache,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		EventListener: &lib.EventListener{
