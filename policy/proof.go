@@ -232,10 +232,8 @@ func (v *prover) widths() {
 				v.counter(Counterexample{Client: Client{Addr: a}, What: "the road that everybody arrives by is trusted", At: c.At})
 			}
 		}
-		for _, bad := range never {
-			if bad.prefix.Contains(c.First) {
-				v.counter(Counterexample{Client: Client{Addr: c.First}, What: "a trusted network " + bad.why, At: c.At})
-			}
+		if why := neverClient(netip.PrefixFrom(c.First, c.First.BitLen())); why != "" {
+			v.counter(Counterexample{Client: Client{Addr: c.First}, What: "a trusted network " + why, At: c.At})
 		}
 	}
 	if public > mostPublic {

@@ -3,15 +3,24 @@ package policy
 import (
 	"net/netip"
 	"slices"
+	"sync"
 )
 
 // elsewhere are places that no gateway leads to unless its line names them:
 // this machine, its neighbours, what clouds tell their machines, and the mail
-// servers of everybody else.
-var elsewhere = []string{
-	"127.0.0.1:25", "[::1]:25", "10.0.0.1:25", "192.168.0.1:443", "169.254.169.254:80", "[fd00::1]:587", "[::ffff:127.0.0.1]:25",
-	"[64:ff9b::7f00:1]:25", "localhost:443", "mail.elsewhere.example:25", "198.51.100.25:25", "[2001:db8:ffff::25]:25", "www.elsewhere.example:443",
-}
+// servers of everybody else; besides an address of each special network.
+var elsewhere = sync.OnceValue(func() []string {
+	list := []string{
+		"127.0.0.1:25", "[::1]:25", "10.0.0.1:25", "192.168.0.1:443", "169.254.169.254:80", "[fd00::1]:587", "[::ffff:127.0.0.1]:25",
+		"[64:ff9b::7f00:1]:25", "localhost:443", "mail.elsewhere.example:25", "198.51.100.25:25", "[2001:db8:ffff::25]:25", "www.elsewhere.example:443",
+	}
+	for _, s := range specials() {
+		if a := s.network.Addr().Next(); s.inside != "" && s.network.Bits() < a.BitLen() {
+			list = append(list, netip.AddrPortFrom(a, 80).String())
+		}
+	}
+	return list
+})
 
 // gateways tries every class of clients, with every identity and none, at
 // every kind of place.
@@ -105,13 +114,13 @@ func placesOf(g *Gateway) []Place {
 			p.Name, p.Port = "not-"+p.Name, r.port
 			add(p)
 		}
-		for _, s := range elsewhere { // on this port too
+		for _, s := range elsewhere() { // on this port too
 			if e, err := ParseReach(s); err == nil {
 				add(Place{Name: e.name, Addr: e.addr, Port: r.port})
 			}
 		}
 	}
-	for _, s := range elsewhere {
+	for _, s := range elsewhere() {
 		if e, err := ParseReach(s); err == nil {
 			add(Place{Name: e.name, Addr: e.addr, Port: e.port})
 		}

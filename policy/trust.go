@@ -12,25 +12,6 @@ import (
 // may hold: one /24. Cutting a large network into small ones must not help.
 const mostPublic = 256
 
-// never are networks that stand for anybody, or for nobody in particular.
-var never = []struct {
-	prefix netip.Prefix
-	why    string
-}{
-	{netip.MustParsePrefix("0.0.0.0/8"), "is no client's address (RFC 791)"},
-	{netip.MustParsePrefix("100.64.0.0/10"), "is shared by the customers of providers and clouds (RFC 6598)"},
-	{netip.MustParsePrefix("169.254.0.0/16"), "is link-local: every host on the link can take such an address (RFC 3927)"},
-	{netip.MustParsePrefix("224.0.0.0/3"), "is multicast or reserved, no client's address"},
-	{netip.MustParsePrefix("::/128"), "is no client's address"},
-	{netip.MustParsePrefix("::ffff:0.0.0.0/96"), "is an IPv4 network in IPv6 form; write it as IPv4"},
-	{netip.MustParsePrefix("64:ff9b::/96"), "is where a translator puts every IPv4 client (RFC 6052)"},
-	{netip.MustParsePrefix("64:ff9b:1::/48"), "is where a translator puts IPv4 clients (RFC 8215)"},
-	{netip.MustParsePrefix("2001::/32"), "is Teredo: anybody can be there (RFC 4380)"},
-	{netip.MustParsePrefix("2002::/16"), "is 6to4: anybody can be there (RFC 3056)"},
-	{netip.MustParsePrefix("fe80::/10"), "is link-local: every host on the link can take such an address"},
-	{netip.MustParsePrefix("ff00::/8"), "is multicast, no client's address"},
-}
-
 // private are networks that are somebody's own, as wide as the law allows.
 var private = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
@@ -38,6 +19,8 @@ var private = []netip.Prefix{
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+const ownAddresses = "name single hosts by their own addresses instead"
 
 // The widest networks that may be named without more ado: what one office has.
 const (
@@ -61,13 +44,12 @@ func (b *compiler) width(n Network, word string, acknowledged []netip.Prefix) (p
 		b.stop(n.At, what("trusts everybody"), "name single hosts instead")
 		return 0
 	}
-	for _, bad := range never {
-		if bad.prefix.Overlaps(p) && (bad.prefix.Bits() <= p.Bits() || p.Bits() > 8) {
-			b.stop(n.At, what(bad.why), "name single hosts by their own addresses instead")
-			return 0
-		}
-	}
 	if within(loopback, p) {
+		return 0
+	}
+	// What stands for all of a family is asked once the network is narrow.
+	if over := specialOver(p); over.client != "" && over.network.Bits() > 0 {
+		b.stop(n.At, what(over.client), ownAddresses)
 		return 0
 	}
 	widest := widestIPv6
@@ -87,6 +69,10 @@ func (b *compiler) width(n Network, word string, acknowledged []netip.Prefix) (p
 		return 0
 	}
 	if inside {
+		return 0
+	}
+	if why := neverClient(p); why != "" {
+		b.stop(n.At, what(why), ownAddresses)
 		return 0
 	}
 	return publicAddresses(p)

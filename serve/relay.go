@@ -50,6 +50,8 @@ type Relay struct {
 	deliver  *deliver.Deliverer
 	open     guard.Tunnels
 
+	around func(report func(error)) policy.Surroundings // what the machine knows of itself; a test's own
+
 	tunnelTraces *tunnelTraces
 	suspended    suspensions
 	headerless   headerless
@@ -68,7 +70,7 @@ const FirstUser = "postern"
 // New opens the state, makes the configuration a generation that is proved
 // and audited, and binds its sockets. Nothing is served before Run.
 func New(ctx context.Context, o Options) (*Relay, error) {
-	r := &Relay{o: o, self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
+	r := &Relay{o: o, around: surroundings, self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
 	settings, err := o.Load()
 	if err != nil {
 		return nil, err
@@ -151,7 +153,7 @@ func (r *Relay) build(ctx context.Context, s Settings) (*generation, error) {
 // they are now.
 func (r *Relay) judge(ctx context.Context, s Settings, c *certificates) (*generation, error) {
 	seen := r.fingerprint() // who is changed from now on is seen by watch
-	g, err := prove(s, WithStored(s.Policy.Users, r.users), surroundings(r.complain))
+	g, err := prove(s, WithStored(s.Policy.Users, r.users), r.around(r.complain))
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (r *Relay) watch(ctx context.Context) error {
 				continue
 			}
 			refused, at = now, time.Now() // if so, that is tried again
-			r.complain(r.usersChanged(ctx))
+			r.complain(r.judgeAgain(ctx, "the users were"))
 		case <-around.C:
 			r.lookAround(ctx)
 		case <-back.C:
@@ -66,15 +66,16 @@ func (r *Relay) fingerprint() [32]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%v %v", users, disabled))
 }
 
-// usersChanged puts the users of the store in force, with the configuration
-// as it is: it was not asked to reload that.
-func (r *Relay) usersChanged(ctx context.Context) error {
+// judgeAgain puts the users of the store and the machine's own addresses, as
+// they are now, in force with the configuration as it is: nobody asked for a
+// reload of that.
+func (r *Relay) judgeAgain(ctx context.Context, changed string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.current.Load()
 	g, err := r.judge(ctx, old.settings, old.tls) // the listeners go on, with their certificate
 	if err != nil {
-		return fmt.Errorf("the users were changed and the policy is refused with them; the old one stays in force: %w", err)
+		return fmt.Errorf("%s changed and the policy is refused with that; the old one stays in force: %w", changed, err)
 	}
 	r.put(g)
 	return r.recheck(ctx)
@@ -90,13 +91,19 @@ func (r *Relay) lookAround(ctx context.Context) {
 	if left := time.Until(g.tls.leaf().NotAfter); left < 14*24*time.Hour {
 		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "the certificate expires soon", slog.Time("expires", g.tls.leaf().NotAfter))
 	}
-	for _, n := range g.policy.OnTheRoad(surroundings(r.complain)) {
+	around := r.around(r.complain)
+	for _, n := range g.policy.OnTheRoad(around) {
 		client := g.policy.TrustedBy(n.Prefix.Addr())
 		if why := fmt.Sprintf("%s now holds a gateway or a bridge of this machine", n.Prefix); r.guard.Witness.Withdraw(client, why) {
 			r.suspend(client, why, attr.At(n.At))
 		}
 	}
-	r.recheckTunnels(ctx, g.policy) // trust is withdrawn by what the guard sees, too
+	if !slices.Equal(around.Own, g.policy.Source().Around.Own) {
+		// Nothing may be sent to an address that the machine got since, and a
+		// gateway leads there no more.
+		r.complain(r.judgeAgain(ctx, "this machine's own addresses were"))
+	}
+	r.recheckTunnels(ctx, r.policy()) // trust is withdrawn by what the guard sees, too
 	r.complain(r.wall.save(time.Now()))
 }
 

@@ -93,3 +93,29 @@ func TestTunnelsOfATrustThatIsLost(t *testing.T) {
 		t.Errorf("the tunnel of a client that is trusted no more ended with %v", err)
 	}
 }
+
+// An address that the machine gets while the relay runs is its own within the
+// next look around, without a reload.
+func TestAddressesThatComeLater(t *testing.T) {
+	t.Parallel()
+	r := run(t, only(loopback(ordinary()), "mx"))
+	later := netip.MustParseAddr("198.51.100.77")
+	if isOwn(r.current.Load())(later) {
+		t.Fatal("it is the machine's own before it has it")
+	}
+	before := r.around
+	r.around = func(report func(error)) policy.Surroundings {
+		s := before(report)
+		s.Own = append(s.Own, later)
+		return s
+	}
+	r.lookAround(t.Context())
+	if !isOwn(r.current.Load())(later) {
+		t.Error("after the look around it is still a stranger's")
+	}
+	judged := r.current.Load()
+	r.lookAround(t.Context())
+	if r.current.Load() != judged {
+		t.Error("the policy was judged again although nothing changed")
+	}
+}
