@@ -314,7 +314,7 @@ func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
 func (p *port) sender(t plan.Token) mail.Address {
 	to := p.recipient(t)
 	a, err := mail.NewAddress(strings.Replace(to.Local(), string(t), "s-"+string(t), 1), to.Domain())
-	if err != nil {
+	if err != nil || len(a.Local()) > mail.MaxLocal {
 		return to // the local part has no room for two letters more
 	}
 	return a

@@ -172,7 +172,7 @@ func (m *Mailbox) Recipient(t plan.Token) mail.Address {
 		return m.c.Address
 	}
 	a, err := mail.NewAddress(m.c.Address.Local()+"+"+string(t), m.c.Address.Domain())
-	if err != nil {
+	if err != nil || len(a.Local()) > mail.MaxLocal {
 		return mail.Address{}
 	}
 	return a

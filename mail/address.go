@@ -5,13 +5,21 @@ import (
 	"unicode/utf8"
 )
 
-// MaxLocal is the greatest length of a local part in octets (RFC 5321 section 4.5.3.1.1).
+// MaxLocal is the length in octets up to which every server must take a local
+// part (RFC 5321 section 4.5.3.1.1): what we invent for others keeps to it. We
+// take longer ones, as VERP and SRS write them; the limit is the path's.
 const MaxLocal = 64
+
+// maxAddress is the greatest length of an address in octets: a longer one fits
+// no path.
+const maxAddress = MaxPath - len("<>")
 
 // An Address is a mailbox of RFC 5321 section 4.1.2, local part and domain.
 // The local part is opaque: a percent sign, a bang or a quoted at sign in it
-// is kept and never read as a route (RFC 5321 section 2.3.11). The zero
-// Address is none.
+// is kept and never read as a route (RFC 5321 section 2.3.11). Dots that the
+// grammar has no place for, as in a..b@docomo.example, are read, since telephones
+// have such addresses, and written as the Quoted-string that means the same
+// mailbox. The zero Address is none.
 type Address struct {
 	local  string // without quoting: what the quoted form means
 	domain Domain
@@ -50,6 +58,13 @@ func (a Address) IsZero() bool { return a.local == "" && a.domain.IsZero() }
 // NeedsUTF8 reports whether a as written can pass only with SMTPUTF8 (RFC 6531).
 func (a Address) NeedsUTF8() bool { return !isASCII(a.local) || a.domain.NeedsUTF8() }
 
+// ALabels returns a with its domain in A-labels and lower case: the same
+// mailbox, as every server reads it.
+func (a Address) ALabels() Address {
+	a.domain.text = a.domain.key
+	return a
+}
+
 // Equal compares the local parts to the letter and the domains by their meaning.
 func (a Address) Equal(o Address) bool { return a.local == o.local && a.domain.Equal(o.domain) }
 
@@ -65,6 +80,7 @@ func (a Address) String() string {
 }
 
 func (c *cursor) mailbox() (Address, error) {
+	start := c.at
 	local, err := c.local()
 	if err != nil {
 		return Address{}, err
@@ -76,10 +92,16 @@ func (c *cursor) mailbox() (Address, error) {
 	if err != nil {
 		return Address{}, err
 	}
-	return Address{local: local, domain: d}, nil
+	a := Address{local: local, domain: d}
+	if c.at-start > maxAddress || len(a.String()) > maxAddress || len(a.ALabels().String()) > maxAddress {
+		c.at = start
+		return Address{}, c.fail("the address is longer than 254 octets")
+	}
+	return a, nil
 }
 
-// local reads Dot-string or Quoted-string (RFC 5321 section 4.1.2).
+// local reads Dot-string or Quoted-string (RFC 5321 section 4.1.2), and what
+// would be a Dot-string but for dots at its ends or beside each other.
 func (c *cursor) local() (string, error) {
 	start := c.at
 	var local string
@@ -87,20 +109,17 @@ func (c *cursor) local() (string, error) {
 	if c.peek() == '"' {
 		local, err = c.quoted()
 	} else {
-		local, err = c.dotString()
+		local, err = c.dotted()
 	}
 	if err != nil {
 		return "", err
 	}
-	written := c.text[start:c.at]
 	c.at, start = start, c.at
 	switch {
 	case local == "":
 		// "" is a valid Quoted-string; no system has a mailbox of that name,
 		// and an empty local part is what address tricks are made of.
 		return "", c.fail("the local part is empty")
-	case len(written) > MaxLocal || len(quoteLocal(local)) > MaxLocal:
-		return "", c.fail("the local part is longer than 64 octets")
 	case !utf8.ValidString(local):
 		return "", c.fail("the local part is not valid UTF-8")
 	}
@@ -108,20 +127,16 @@ func (c *cursor) local() (string, error) {
 	return local, nil
 }
 
-func (c *cursor) dotString() (string, error) {
+// dotted reads atom characters and dots.
+func (c *cursor) dotted() (string, error) {
 	start := c.at
-	for {
-		atom := c.at
-		for !c.done() && isAtext(c.peek()) {
-			c.at++
-		}
-		if c.at == atom {
-			return "", c.fail("a letter, digit or other atom character is missing")
-		}
-		if !c.accept('.') {
-			return c.text[start:c.at], nil
-		}
+	for !c.done() && (isAtext(c.peek()) || c.peek() == '.') {
+		c.at++
 	}
+	if strings.Trim(c.text[start:c.at], ".") == "" {
+		return "", c.fail("a letter, digit or other atom character is missing")
+	}
+	return c.text[start:c.at], nil
 }
 
 func (c *cursor) quoted() (string, error) {
@@ -169,7 +184,10 @@ func quoteLocal(s string) string {
 }
 
 func isDotString(s string) bool {
-	c := &cursor{text: s}
-	_, err := c.dotString()
-	return err == nil && c.done()
+	for atom := range strings.SplitSeq(s, ".") {
+		if atom == "" || strings.ContainsFunc(atom, func(r rune) bool { return r < utf8.RuneSelf && !isAtext(byte(r)) }) {
+			return false
+		}
+	}
+	return true
 }

@@ -13,18 +13,23 @@ const MaxDomain = 255
 
 // A Domain is the right side of an address or the name of a host: a name in
 // the syntax of RFC 5321 section 4.1.2, with U-labels as RFC 6531 section 3.3
-// admits, or an address literal (section 4.1.3). It keeps the text as written;
-// Equal compares what it means. The zero Domain is none.
+// admits, or an address literal (section 4.1.3). Underscores are taken too:
+// hosts have such names, and the DNS carries them (RFC 2181 section 11). It
+// keeps the text as written, but for a dot at its end, which says only that
+// the name is whole; Equal compares what it means. The zero Domain is none.
 type Domain struct {
 	text string
 	key  string // A-labels in lower case, or the canonical address literal
 }
 
-// dnsNames turns names into A-labels. Characters that IDNA would map into a
+// dnsNames turns names with U-labels into A-labels, and looks at the A-labels of
+// others. Hyphens in the third and fourth place are what RFC 5890 section 2.3.1
+// reserves, which binds those who register names and not those who read them:
+// namesHost looks at hyphens. Characters that IDNA would map into a
 // dot or an at sign never get there: ParseDomain refuses them, because whoever
 // maps them after the policy has judged reads another address than it did.
 var dnsNames = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.CheckJoiners(true),
-	idna.StrictDomainName(true), idna.VerifyDNSLength(true))
+	idna.CheckHyphens(false), idna.StrictDomainName(true), idna.VerifyDNSLength(true))
 
 // ParseDomain reads a domain name or an address literal; the whole of s must be one.
 func ParseDomain(s string) (Domain, error) {
@@ -104,10 +109,10 @@ func (c *cursor) domain() (Domain, error) {
 		return c.literal()
 	}
 	start := c.at
-	for !c.done() && (isAlnum(c.peek()) || c.peek() == '-' || c.peek() == '.' || c.peek() >= 0x80) {
+	for !c.done() && (isHostname(c.peek()) || c.peek() == '.' || c.peek() >= 0x80) {
 		c.at++
 	}
-	text := c.text[start:c.at]
+	text := strings.TrimSuffix(c.text[start:c.at], ".") // RFC 1034 section 3.1: the name is whole
 	fail := func(what string) (Domain, error) {
 		c.at = start
 		return Domain{}, c.fail(what)
@@ -122,8 +127,8 @@ func (c *cursor) domain() (Domain, error) {
 	case !utf8.ValidString(text):
 		return fail("the domain is not valid UTF-8")
 	}
-	key, err := dnsNames.ToASCII(text)
-	if err != nil || strings.HasSuffix(key, ".") {
+	key, ok := aLabels(text)
+	if !ok {
 		return fail("not a domain name")
 	}
 	if last := key[strings.LastIndexByte(key, '.')+1:]; strings.Trim(last, "0123456789") == "" {
@@ -131,8 +136,47 @@ func (c *cursor) domain() (Domain, error) {
 		// as an address, and readers of inet_aton style take it for one.
 		return fail("an address must stand in brackets, as [192.0.2.1]")
 	}
-	return Domain{text: text, key: strings.ToLower(key)}, nil
+	return Domain{text: text, key: key}, nil
 }
+
+// aLabels returns a name in A-labels and lower case, if it is one that the DNS
+// can carry.
+func aLabels(name string) (string, bool) {
+	key := strings.ToLower(name)
+	if !isASCII(name) || strings.HasPrefix(key, acePrefix) || strings.Contains(key, "."+acePrefix) {
+		var err error
+		if key, err = dnsNames.ToASCII(name); err != nil {
+			return "", false
+		}
+		key = strings.ToLower(key)
+	}
+	return key, namesHost(key)
+}
+
+const acePrefix = "xn--" // of an A-label (RFC 5890 section 2.3.2.1)
+
+// namesHost reports whether each label holds letters, digits, hyphens and
+// underscores, without a hyphen at either end, and is as long as one can be
+// (RFC 1035 section 2.3.4).
+func namesHost(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := range len(label) {
+			if !isHostname(label[i]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isHostname reports whether b may stand in a label of ASCII.
+func isHostname(b byte) bool { return isAlnum(b) || b == '-' || b == '_' }
 
 func (c *cursor) literal() (Domain, error) {
 	start := c.at

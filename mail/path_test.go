@@ -7,7 +7,8 @@ import (
 )
 
 func TestParseForwardPath(t *testing.T) {
-	long := strings.Repeat("a", 64)
+	long := strings.Repeat("a", 238)
+	label := strings.Repeat("a", 63)
 	accepted := []struct{ text, local, domain, route, canonical string }{
 		{"<a@b.example>", "a", "b.example", "", "<a@b.example>"},
 		{"<Postmaster>", "Postmaster", "", "", "<Postmaster>"},
@@ -22,7 +23,25 @@ func TestParseForwardPath(t *testing.T) {
 		{"<a@[192.0.2.1]>", "a", "[192.0.2.1]", "", "<a@[192.0.2.1]>"},
 		{"<a@[IPv6:2001:db8::1]>", "a", "[IPv6:2001:db8::1]", "", "<a@[IPv6:2001:db8::1]>"},
 		{"<müller@bücher.example>", "müller", "bücher.example", "", "<müller@bücher.example>"},
-		{"<" + long + "@b.example>", long, "b.example", "", "<" + long + "@b.example>"},
+		{"<a@xn--i-7iq.example>", "a", "xn--i-7iq.example", "", "<a@xn--i-7iq.example>"},
+
+		// What other servers take, and real mail has.
+		{"<" + long + "@longest.example>", long, "longest.example", "", "<" + long + "@longest.example>"},
+		{
+			"<bounces+1234567-0a1b-anna.lindqvist=customer-with-a-long-name.example.org@em1.mailer.example>",
+			"bounces+1234567-0a1b-anna.lindqvist=customer-with-a-long-name.example.org", "em1.mailer.example", "",
+			"<bounces+1234567-0a1b-anna.lindqvist=customer-with-a-long-name.example.org@em1.mailer.example>",
+		},
+		{"<a@r3---sn.cache.example>", "a", "r3---sn.cache.example", "", "<a@r3---sn.cache.example>"},
+		{"<a@in--mail.example>", "a", "in--mail.example", "", "<a@in--mail.example>"},
+		{"<a@host_1.example>", "a", "host_1.example", "", "<a@host_1.example>"},
+		{"<a@_b.example>", "a", "_b.example", "", "<a@_b.example>"},
+		{"<a@" + label + ".example>", "a", label + ".example", "", "<a@" + label + ".example>"},
+		{"<a@b.example.>", "a", "b.example", "", "<a@b.example>"},
+		{"<a@bücher.example.>", "a", "bücher.example", "", "<a@bücher.example>"},
+		{"<a..b@c.example>", "a..b", "c.example", "", `<"a..b"@c.example>`},
+		{"<a.@c.example>", "a.", "c.example", "", `<"a."@c.example>`},
+		{"<.a@c.example>", ".a", "c.example", "", `<".a"@c.example>`},
 	}
 	for _, c := range accepted {
 		p, err := ParseForwardPath(c.text)
@@ -48,12 +67,21 @@ func TestParseForwardPath(t *testing.T) {
 		{"NUL", "<a\x00@b.example>", 2},
 		{"bare CR", "<a\r@b.example>", 2},
 		{"empty quoted local part", `<""@b.example>`, 1},
-		{"long local part", "<a" + long + "@b.example>", 1},
+		{"a path of 257 octets", "<a" + long + "@longest.example>", 1},
+		{"an address of 255 octets once it is quoted", "<.." + long[2:] + "@longest.example>", 1},
+		{"dots alone", "<..@b.example>", 3},
+		{"a label of 64 octets", "<a@a" + label + ".example>", 3},
+		{"a name of 254 octets", "<a@" + strings.Repeat(label[:62]+".", 4) + "ab>", 3},
+		{"invalid A-label", "<a@xn--\u0061.example>", 3},
+		{"an A-label of ASCII", "<a@xn--example-.example>", 3},
 		{"address without brackets", "<a@192.0.2.1>", 3},
 		{"inet_aton style", "<a@127.1>", 3},
 		{"octal literal", "<a@[0127.0.0.1]>", 3},
 		{"zone", "<a@[IPv6:fe80::1%eth0]>", 3},
-		{"trailing dot", "<a@b.example.>", 3},
+		{"two dots at the end", "<a@b.example..>", 3},
+		{"a dot alone", "<a@.>", 4},
+		{"trailing hyphen", "<a@b-.example>", 3},
+		{"hyphens alone", "<a@--.example>", 3},
 		{"empty label", "<a@b..example>", 3},
 		{"leading hyphen", "<a@-b.example>", 3},
 		{"ideographic full stop", "<a@b\u3002example>", 3},
