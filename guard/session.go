@@ -88,7 +88,7 @@ func (v *session) Rcpt(ctx context.Context, to mail.ForwardPath, p mail.Recipien
 		return v.refuseTo(to, string(refusal.Cause), refusal.Reply())
 	}
 	if g.Ask() {
-		known, err := v.exists(ctx, to.Address())
+		known, err := v.exists(ctx, to.Address().ALabels())
 		switch {
 		case err != nil:
 			v.note(Event{Kind: Refused, To: to, Cause: CauseLookup, Err: err})

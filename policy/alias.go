@@ -21,8 +21,8 @@ func (b *compiler) aliases(d Domain, c *domain) {
 	for _, a := range d.Aliases {
 		name := fold(a.Name)
 		switch {
-		case isOdd(a.Name):
-			b.stop(a.At, fmt.Sprintf("alias %q of %s: other servers read such a name as a route", a.Name, d.Name), "rename it")
+		case isOdd(a.Name), isPath(a.Name, d.Subaddress):
+			b.stop(a.At, fmt.Sprintf("alias %q of %s: other servers read such a name as a route, a file or a command", a.Name, d.Name), "rename it")
 			continue
 		case c.aliases[name] != nil:
 			b.stop(a.At, fmt.Sprintf("alias %q of %s stands twice, first in %s", a.Name, d.Name, c.aliases[name].at), "join the two")
@@ -70,10 +70,10 @@ func (e *expansion) follow(a Alias, to mail.Address, above []string) {
 		e.add(next, of, above)
 		return
 	}
-	destination := Destination{To: to}
+	destination := Destination{To: to.ALabels()}
 	switch {
-	case isOdd(to.Local()) || to.Domain().IsLiteral():
-		e.fail(a.At, fmt.Sprintf("alias %s leads to %s: other servers read such an address as a route", above[0], to), "use name@domain only")
+	case isOdd(to.Local()) || to.Domain().IsLiteral() || d != nil && isPath(to.Local(), d.subaddress):
+		e.fail(a.At, fmt.Sprintf("alias %s leads to %s: other servers read such an address as a route, a file or a command", above[0], to), "use name@domain only")
 		return
 	case d == nil && (a.Sender.IsZero() || a.Sender.Null() || e.b.p.domains[a.Sender.Address().Domain().ASCII()] == nil):
 		e.fail(a.At, fmt.Sprintf("alias %s forwards to %s, which is not ours, in the name of strangers", above[0], to),

@@ -136,11 +136,15 @@ func (b *compiler) domains(s Source) {
 		}
 		c := &domain{
 			name: d.Name, mailboxes: map[string]bool{"postmaster": true}, aliases: map[string]*alias{},
-			asked: d.Asked, catchAll: d.CatchAll, subaddress: d.Subaddress, at: d.At,
+			asked: d.Asked, catchAll: d.CatchAll.ALabels(), subaddress: d.Subaddress, at: d.At,
 		}
 		for _, m := range d.Mailboxes {
 			if isOdd(m) {
 				b.stop(d.At, fmt.Sprintf("mailbox %q of %s: other servers read such a name as a route", m, d.Name), "rename it; % ! @ : and quotes do not belong in a mailbox")
+				continue
+			}
+			if isPath(m, d.Subaddress) {
+				b.stop(d.At, fmt.Sprintf("mailbox %q of %s: other servers read such a name as a file or a command", m, d.Name), "rename it; / ${ .. and a - or ~ at the beginning do not belong in a mailbox")
 				continue
 			}
 			c.mailboxes[fold(m)] = true
@@ -277,4 +281,19 @@ func isOdd(local string) bool {
 		}
 		return false
 	})
+}
+
+// isPath reports whether what keeps our mailboxes may read a local part, or what
+// stands behind a separator in it, as more than a name: as a file, a folder
+// above, a home, an option or an expansion. It is asked of our own domains
+// alone; elsewhere X.400 gateways have slashes in their addresses (RFC 2156),
+// and telephones two dots.
+func isPath(local, separator string) bool {
+	begins := func(s string) bool { return s != "" && strings.ContainsRune("-~.", rune(s[0])) }
+	detail := func(separator string) bool {
+		_, after, ok := strings.Cut(local, separator)
+		return ok && separator != "" && begins(after)
+	}
+	return strings.Contains(local, "/") || strings.Contains(local, "..") || strings.Contains(local, "${") ||
+		begins(local) || detail("+") || detail(separator)
 }

@@ -29,6 +29,8 @@ var demands = []struct{ what, where, test string }{
 	{"DNS that others control grants nothing", "internal/house/layers.txt: the core has no network", "TestImportsKeepTheRules"},
 	{"Sender, EHLO name, headers and size grant nothing", "policy/decide.go: no argument for them", "TestNothingThatAStrangerSaysGrants"},
 	{"A local part is opaque; what others read as a route is refused", "policy/compile.go", "TestNoFormOfTheBatteryIsGranted"},
+	{"In a domain of ours no local part is a file, an option or an expansion", "policy/compile.go", "TestLocalPartsThatAreMoreThanNames"},
+	{"The next hop reads the domain that we judged: ours are handed on in A-labels", "policy/recipient.go", "TestOurDomainsAreHandedOnInALabels"},
 	{"One strict parser of addresses, whose output reads as the same", "mail/path.go", "FuzzForwardPath"},
 	{"Aliases are resolved before anything is decided, and what was decided is frozen", "policy/alias.go", "TestAliases"},
 	{"Forwarding to a foreign domain is written by the domain's owner, bounded, and in our own name", "policy/alias.go", "TestAliases"},

@@ -169,7 +169,7 @@ func (v *prover) domainRecipients(d Domain, far mail.Domain) {
 			v.addRecipient(a.Name, d.Name, "known")
 		}
 	}
-	for _, local := range oddLocals(far) {
+	for _, local := range append(oddLocals(far), pathLocals...) {
 		v.addRecipient(local, d.Name, "odd")
 	}
 	for _, route := range []string{"<@" + d.Name.ASCII() + ":b@" + far.ASCII() + ">", "<@" + far.ASCII() + ":postmaster@" + d.Name.ASCII() + ">"} {
@@ -185,6 +185,10 @@ func oddLocals(far mail.Domain) []string {
 		"b@" + f + "> ORCPT=rfc822;x", "b:" + f, "b c", "(b)", "b\\@" + f, "b%" + f + "%00",
 	}
 }
+
+// pathLocals are local parts in which what keeps mailboxes may read a file, an
+// option or an expansion.
+var pathLocals = []string{"b/c", "b..c", "-b", "~b", ".b", "b+-c", "b+~c", "b+../c", "b+${run{c}}"}
 
 func (v *prover) addRecipient(local string, d mail.Domain, kind string) {
 	if a, ok := address(local, d); ok {

@@ -26,6 +26,7 @@ func (p *Policy) find(to mail.ForwardPath) target {
 	a := to.Address()
 	if a.Domain().IsZero() && !a.IsZero() { // the bare <postmaster>
 		home, err := mail.NewAddress("postmaster", p.home)
+		home = home.ALabels()
 		t := target{known: err == nil, domain: p.home, goes: []Destination{{To: home}}}
 		if d := p.domains[p.home.ASCII()]; d != nil {
 			return d.find("postmaster", home)
@@ -35,7 +36,7 @@ func (p *Policy) find(to mail.ForwardPath) target {
 	t := target{odd: to.Route() != "" || isOdd(a.Local()) || a.IsZero()}
 	d := p.domains[a.Domain().ASCII()]
 	if d == nil && p.home.Equal(p.source.Hostname) && a.Domain().Equal(p.home) && fold(a.Local()) == "postmaster" {
-		t.known, t.domain, t.goes = true, p.home, []Destination{{To: a}}
+		t.known, t.domain, t.goes = true, p.home, []Destination{{To: a.ALabels()}}
 		return t
 	}
 	if d == nil {
@@ -43,8 +44,10 @@ func (p *Policy) find(to mail.ForwardPath) target {
 		t.routable = !a.Domain().IsLiteral() && strings.Contains(a.Domain().ASCII(), ".") && !a.Domain().Within(localOnly)
 		return t
 	}
-	found := d.find(a.Local(), a)
-	found.odd = t.odd
+	// Our own domains are handed on as all read them: what we found to be ours by
+	// IDNA's mapping, the next hop may take for another's.
+	found := d.find(a.Local(), a.ALabels())
+	found.odd = t.odd || isPath(a.Local(), d.subaddress)
 	return found
 }
 

@@ -83,6 +83,67 @@ func TestNamesBeyondASCII(t *testing.T) {
 	}
 }
 
+// What our next hop hears of a domain of ours is its A-label in lower case,
+// however it was written by a stranger or by the operator.
+func TestOurDomainsAreHandedOnInALabels(t *testing.T) {
+	s := sample()
+	ours := must(mail.ParseDomain("b\u00fccher.example"))
+	s.Domains = []Domain{
+		{Name: ours, Mailboxes: []string{"anna"}, Aliases: []Alias{{Name: "team", To: []mail.Address{must(mail.ParseAddress("anna@B\u00dcCHER.example"))}}}},
+		{Name: must(mail.ParseDomain("asked.b\u00fccher.example")), Asked: true},
+		{Name: must(mail.ParseDomain("all.example")), CatchAll: must(mail.ParseAddress("anna@b\u00fccher.example"))},
+	}
+	p := compiled(t, s)
+	for _, c := range []struct{ to, goes string }{
+		{"<anna@b\u00fccher.example>", "anna@xn--bcher-kva.example"},
+		{"<anna@XN--BCHER-KVA.Example>", "anna@xn--bcher-kva.example"},
+		{"<Anna@\uff42\u00fccher.\uff45xample>", "Anna@xn--bcher-kva.example"},
+		{"<anna@b\u00fccher.example\u200b>", "anna@xn--bcher-kva.example"},
+		{"<anna@b\u00fccher.example.>", "anna@xn--bcher-kva.example"},
+		{"<team@b\u00fccher.example>", "anna@xn--bcher-kva.example"},
+		{"<x@asked.B\u00fccher.example>", "x@asked.xn--bcher-kva.example"},
+		{"<x@ALL.example>", "anna@xn--bcher-kva.example"},
+		{"<postmaster>", "postmaster@xn--bcher-kva.example"},
+	} {
+		_, to := paths("<>", c.to)
+		g, refusal := p.Decide(Client{Listener: "mx", Addr: netip.MustParseAddr("198.51.100.7")}, mail.NullPath(), to)
+		if refusal != nil || len(g.Goes()) != 1 || g.Goes()[0].To.String() != c.goes {
+			t.Errorf("%+q goes to %v (%v), want %s", c.to, g.Goes(), refusal, c.goes)
+		}
+	}
+}
+
+// A local part that what keeps our mailboxes may read as a file, an option or
+// an expansion is refused; elsewhere such addresses are somebody's.
+func TestLocalPartsThatAreMoreThanNames(t *testing.T) {
+	s := sample()
+	p := compiled(t, s)
+	user := Client{Listener: "submission", Addr: netip.MustParseAddr("198.51.100.7"), TLS: true, Identity: s.Users[0].Name}
+	for _, local := range []string{
+		"anna+/var/mail/root", "../anna", "anna+../../x", "anna..x", "anna+${run{x}}", "${local_part}", "-oQ/tmp", "anna+-oQ", "anna+~root",
+		"~anna", ".anna", "anna+.forward", "a/b", "/S=anna/O=x",
+	} {
+		for _, d := range []string{"example.org", "asked.example.org", "all.example.org"} {
+			to := mail.ForwardTo(must(mail.NewAddress(local, must(mail.ParseDomain(d)))))
+			if g, refusal := p.Decide(Client{Listener: "mx", Addr: user.Addr}, mail.NullPath(), to); refusal == nil || refusal.Cause != Form {
+				t.Errorf("%s: %v, %v; want %s", to, g.Goes(), refusal, Form)
+			}
+		}
+	}
+	from := mail.ReverseTo(must(mail.ParseAddress("anna@example.org")))
+	for _, address := range []string{"/S=anna/O=x/@x400.far.example", `"a..b"@docomo.example`, "a.b.@docomo.example", "-a@far.example", "o'neill@far.example"} {
+		if g, refusal := p.Decide(user, from, mail.ForwardTo(must(mail.ParseAddress(address)))); refusal != nil {
+			t.Errorf("%s: %v, %v; want a grant", address, g, refusal)
+		}
+	}
+	for _, local := range []string{"o'neill", "a-b", "a+b-c", "a{b}", "a$b", "a=b", "a~b", "a-", "a&b", "\u00fcn\u00ef"} {
+		_, to := paths("<>", "<"+local+"@asked.example.org>")
+		if _, refusal := p.Decide(Client{Listener: "mx", Addr: user.Addr}, mail.NullPath(), to); refusal != nil {
+			t.Errorf("%s: %v", to, refusal)
+		}
+	}
+}
+
 // What takes every name that is not listed takes it to a mailbox of ours.
 func TestCatchAll(t *testing.T) {
 	for _, c := range []struct{ name, to, want string }{
