@@ -62,6 +62,7 @@ type tray struct {
 	letters []policy.Letter
 	bodies  []string
 	fail    error
+	spare   error // what Spare says
 }
 
 func (r *tray) Put(_ context.Context, l policy.Letter, body io.Reader) (int64, error) {
@@ -79,6 +80,8 @@ func (r *tray) Put(_ context.Context, l policy.Letter, body io.Reader) (int64, e
 }
 
 func (r *tray) Room(int64) error { return nil }
+
+func (r *tray) Spare(int64) error { return r.spare }
 
 // keys lets anna in with any password but "wrong".
 type keys struct{}

@@ -61,10 +61,19 @@ func (v *session) Mail(_ context.Context, from mail.ReversePath, p mail.SenderPa
 		}
 		return v.refuse(string(refusal.Cause), refusal.Reply())
 	}
-	if err := v.server.Intake.Room(p.Size); err != nil {
+	room := v.server.Intake.Room
+	if v.stranger() {
+		room = v.server.Intake.Spare
+	}
+	if err := room(p.Size); err != nil {
 		return v.refuse(CauseRoom, replyOf(err))
 	}
 	return mail.Reply{}
+}
+
+// stranger reports that neither a login nor a trusted client speaks.
+func (v *session) stranger() bool {
+	return v.peer.Identity == "" && (v.server.Role != policy.Trusted || v.trusted() == "")
 }
 
 // begin gives the transaction its id: the session's own for the first.

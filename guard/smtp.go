@@ -17,6 +17,7 @@ import (
 type Intake interface {
 	Put(ctx context.Context, l policy.Letter, body io.Reader) (size int64, err error)
 	Room(size int64) error
+	Spare(size int64) error // the same of a stranger's message
 }
 
 // A Login checks who somebody is (RFC 4954).

@@ -139,6 +139,38 @@ func TestEarlyTalker(t *testing.T) {
 	})
 }
 
+// Where the room gets scarce, strangers are sent away before our own people.
+func TestStrangersRoom(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		role policy.Role
+		addr string
+		as   []string
+		want string
+	}{
+		{"a stranger", policy.MX, stranger, nil, "452 4.3.1"},
+		{"a stranger at the port of trusted clients", policy.Trusted, stranger, nil, "550"},
+		{"a user", policy.Submission, stranger, login, "250"},
+		{"a trusted client", policy.Trusted, "10.1.2.40", nil, "250"},
+	} {
+		b := newBench(c.role)
+		b.tls = certificate()
+		b.tray.spare = full{}
+		from := "anna@example.org"
+		if c.role == policy.Trusted {
+			from = "scanner@example.org"
+		}
+		replies := b.talk(t, c.addr, append(append([]string{"EHLO c"}, c.as...), "MAIL FROM:<"+from+">", "RCPT TO:<anna@example.org>")...)
+		got := replies[len(replies)-2]
+		if !strings.HasPrefix(got, c.want) {
+			got = replies[len(replies)-1]
+		}
+		if !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %q, want %s", c.name, replies, c.want)
+		}
+	}
+}
+
 func TestIDs(t *testing.T) {
 	b := newBench(policy.MX)
 	one := []string{"MAIL FROM:<>", "RCPT TO:<anna@example.org>", "DATA", "x\r\n."}

@@ -68,6 +68,8 @@ func (in *inbox) breach(g policy.Grant, to mail.Address) {
 // Room is always there: nothing is kept.
 func (in *inbox) Room(int64) error { return nil }
 
+func (in *inbox) Spare(int64) error { return nil }
+
 func (in *inbox) result() Audited {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"time"
 
 	"postern/mail"
@@ -149,6 +150,12 @@ func (m *Message) Left() int {
 		}
 	}
 	return n
+}
+
+// Strangers reports whether strangers alone answer for a message: it was taken
+// for the sake of those to whom it goes.
+func (m *Message) Strangers() bool {
+	return m.Origin.Listener != "" && !slices.ContainsFunc(m.To, func(r Recipient) bool { return r.Grant.Reason != policy.Inbound.String() })
 }
 
 // Rest returns the state of a message of which nothing is leased.

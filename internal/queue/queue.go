@@ -32,6 +32,9 @@ type Intake interface {
 	// Room says why a message of that many octets could not be stored now,
 	// before it is sent: ErrFull, ErrBroken or nil. 0 asks for any message.
 	Room(size int64) error
+	// Spare says the same of a stranger's message: it is refused while there is
+	// room left for our own people, who must not pay for what strangers send.
+	Spare(size int64) error
 }
 
 // A Supply gives out what is due to whoever delivers. Time comes in as a

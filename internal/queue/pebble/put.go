@@ -25,10 +25,13 @@ func (q *Queue) Put(ctx context.Context, l queue.Letter, body io.Reader) (int64,
 	if m.Origin.At.IsZero() {
 		m.Origin.At = time.Now()
 	}
-	if err := q.Room(m.Params.Size); err != nil {
+	p := &put{q: q, key: keyOf(m.ID), record: record{Message: m}, room: q.Room}
+	if m.Strangers() {
+		p.room = q.Spare
+	}
+	if err := p.room(m.Params.Size); err != nil {
 		return 0, err
 	}
-	p := &put{q: q, key: keyOf(m.ID), record: record{Message: m}}
 	if err := q.begin(p.key); err != nil {
 		return 0, err
 	}
@@ -70,6 +73,7 @@ type put struct {
 	key    key
 	record record
 	in     *store // the opening that all of it must go to
+	room   func(size int64) error
 }
 
 func (p *put) store(ctx context.Context, body io.Reader) error {
@@ -90,7 +94,7 @@ func (p *put) store(ctx context.Context, body io.Reader) error {
 			return err
 		}
 		if !last {
-			if err := p.q.Room(chunkSize); err != nil {
+			if err := p.room(chunkSize); err != nil {
 				return err
 			}
 		}

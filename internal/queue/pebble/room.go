@@ -38,12 +38,22 @@ func remembered(ask func() (free, total uint64, err error)) func() (uint64, uint
 }
 
 // Room implements queue.Intake.
-func (q *Queue) Room(size int64) error {
+func (q *Queue) Room(size int64) error { return q.above(0, size) }
+
+// Spare implements queue.Intake: strangers leave half as much again free.
+func (q *Queue) Spare(size int64) error { return q.above(0.5, size) }
+
+// above says why a message must not be stored if the reserve, and such a part
+// of it again, is to stay free.
+func (q *Queue) above(part float64, size int64) error {
 	if q.o.MaxSize > 0 && size > q.o.MaxSize {
 		return queue.ErrTooLarge
 	}
-	if free, total, err := q.o.Usage(); err == nil && free < reserve(total, q.o.MaxSize)+uint64(max(size, 0)) {
-		return queue.ErrFull
+	if free, total, err := q.o.Usage(); err == nil {
+		kept := reserve(total, q.o.MaxSize)
+		if kept += uint64(part * float64(kept)); free < kept+uint64(max(size, 0)) {
+			return queue.ErrFull
+		}
 	}
 	_, done, err := q.use()
 	if err != nil {

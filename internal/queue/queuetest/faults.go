@@ -176,6 +176,27 @@ func (e Engine) testNoRoom(t *testing.T) {
 			t.Errorf("%s: Put: got %v, want %v", c.name, err, c.want)
 		}
 	}
+	// Strangers leave half as much again.
+	for _, c := range []struct {
+		name       string
+		free       uint64
+		to         string
+		spare, put error
+	}{
+		{"a user with little room", total/20*3 - 1, "<b@far.example>", queue.ErrFull, nil},
+		{"a stranger with little room", total/20*3 - 1, "<anna@ours.example>", queue.ErrFull, queue.ErrFull},
+		{"a stranger with more", total / 20 * 3, "<anna@ours.example>", nil, nil},
+	} {
+		mu.Lock()
+		free = c.free
+		mu.Unlock()
+		if err := r.Spare(0); !errors.Is(err, c.spare) {
+			t.Errorf("%s: Spare: got %v, want %v", c.name, err, c.spare)
+		}
+		if _, err := r.Put(t.Context(), NewLetter(noon, "<a@ours.example>", c.to), strings.NewReader("text")); !errors.Is(err, c.put) {
+			t.Errorf("%s: Put: got %v, want %v", c.name, err, c.put)
+		}
+	}
 	// It becomes full while a message comes in.
 	l := NewLetter(noon, "<a@ours.example>", "<b@far.example>")
 	mu.Lock()
