@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -40,6 +41,7 @@ type battery struct {
 	single    bool                        // the server has turned a session away
 	turnedOff int                         // sessions in a row that did not come to be
 	lastWhy   string
+	silences  int // recipients in a row that were not answered in time
 }
 
 func newBattery(s probe.SMTP, p *pace, sessions int) *battery {
@@ -115,7 +117,7 @@ func (b *battery) work(ctx context.Context, worker int) {
 			b.alone(ctx, batch[0])
 			continue
 		}
-		v, err := b.smtp.Open(ctx, &transcript.Transcript{})
+		v, err := b.probe().Open(ctx, &transcript.Transcript{})
 		if err == nil {
 			err = v.TurnedAway()
 		}
@@ -191,8 +193,15 @@ func (b *battery) refused(why string) {
 // visit plays a batch in a session that is open. When the session ends early,
 // what was not answered goes back; the form at which it ended comes again in
 // a session of its own, and when that too ends there, that is its answer.
+//
+// A form that has ended a session is played in lockstep, and so is everything
+// once a group of commands was not answered as it was asked.
 func (b *battery) visit(ctx context.Context, v *probe.Visit, batch []probe.Play) {
-	played, err := v.Play(ctx, batch)
+	play := v.Play
+	if b.failed(batch[0]) {
+		play = v.PlayInStep
+	}
+	played, err := play(ctx, batch)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, x := range played {
@@ -209,6 +218,11 @@ func (b *battery) visit(ctx context.Context, v *probe.Visit, batch []probe.Play)
 	if len(rest) == 0 {
 		return
 	}
+	if errors.Is(err, probe.ErrOutOfStep) && !b.smtp.Lockstep {
+		b.smtp.Lockstep = true
+		b.todo = append(slices.Clone(rest), b.todo...)
+		return
+	}
 	if len(played) > 0 {
 		b.perVisit = min(b.perVisit, len(played))
 	} else {
@@ -222,15 +236,54 @@ func (b *battery) visit(ctx context.Context, v *probe.Visit, batch []probe.Play)
 // once more, alone, and then what happened is the server's answer.
 func (b *battery) lost(v *probe.Visit, p probe.Play, err error) {
 	b.failures[p.Form.ID]++
-	if b.failures[p.Form.ID] < 2 {
+	x := v.Lost(p, err)
+	b.heed(x)
+	if b.failures[p.Form.ID] < 2 && b.silences < enoughSilence {
 		b.todo = append([]probe.Play{p}, b.todo...)
 		return
 	}
-	b.record(v.Lost(p, err))
+	b.record(x)
+}
+
+// A server that never answers a stranger's RCPT would take up the patience for
+// all with a few forms: once so many recipients in a row were waited for in
+// vain, the others get less time, and no second try.
+const (
+	enoughSilence = 3
+	hasty         = 4 * time.Second
+)
+
+// heed is told of each exchange that was brought to its end or lost.
+func (b *battery) heed(x verdict.Exchange) {
+	switch {
+	case x.Outcome == verdict.Silent && x.Stage == verdict.AtRcpt:
+		b.silences++
+	case !x.Reply.IsZero() && (x.Stage == verdict.AtRcpt || x.Stage == verdict.AtData || x.Stage == verdict.AtMessage):
+		b.silences = 0
+	}
+	if b.silences < enoughSilence || b.smtp.Timeout > 0 && b.smtp.Timeout <= hasty {
+		return
+	}
+	b.smtp.Banner = cmp.Or(b.smtp.Banner, b.smtp.Timeout, probe.DefaultTimeout)
+	b.smtp.Timeout = hasty
+}
+
+// probe returns how sessions are made by now.
+func (b *battery) probe() probe.SMTP {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.smtp
+}
+
+// failed reports whether a session has ended at that form.
+func (b *battery) failed(p probe.Play) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures[p.Form.ID] > 0
 }
 
 func (b *battery) alone(ctx context.Context, p probe.Play) {
-	x, err := b.smtp.PlayAlone(ctx, p)
+	x, err := b.probe().PlayAlone(ctx, p)
 	if err != nil {
 		b.notReached(x, p, err)
 		return
@@ -244,6 +297,9 @@ func (b *battery) alone(ctx context.Context, p probe.Play) {
 	}
 	b.turnedOff = 0
 	b.pace.welcome()
+	if x.Outcome == verdict.Silent {
+		b.heed(x)
+	}
 	b.record(x)
 	if x.Outcome == verdict.NotOffered {
 		b.skip(x)
@@ -284,6 +340,9 @@ func (b *battery) skip(x verdict.Exchange) {
 // record keeps the exchange; of a form played again, the later one counts.
 func (b *battery) record(x verdict.Exchange) {
 	x.Tries += b.done[x.Form.ID].Tries
+	if x.Outcome != verdict.Silent {
+		b.heed(x)
+	}
 	b.done[x.Form.ID] = x
 	b.progress(x)
 }
@@ -305,6 +364,15 @@ func (b *battery) putOff(plays []probe.Play, firm func(verdict.Exchange) bool) [
 		}
 	}
 	return again
+}
+
+// shelve moves the conversations out of memory.
+func (b *battery) shelve(s *spool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, x := range b.done {
+		s.take(x.Transcript)
+	}
 }
 
 // exchanges returns what was played, in the order of the plan.

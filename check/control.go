@@ -23,7 +23,7 @@ import (
 func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 	guessing := p.facts.Domain.IsZero() && p.facts.Local.IsZero()
 	takesAll := false
-	if guessing && p.usable(v) {
+	if guessing && p.usable(v) && !p.ignoresUs {
 		foreign, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Recipient: p.recipient(p.tokens[len(p.tokens)-1]).String()}})
 		takesAll = err == nil && foreign[0].Reply.Positive()
 	}

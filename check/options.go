@@ -71,6 +71,7 @@ type Options struct {
 	Timeout  time.Duration // for one reply
 	Pace     time.Duration // between sessions with a target that is not on a local network
 	Sessions int           // side by side with one target
+	Parallel int           // targets spoken with at once, those that are only waited for not counted; 0: no limit
 	Note     string        // contact, in the message
 
 	Progress func(Event)

@@ -30,6 +30,7 @@ type port struct {
 	watch *watch
 	forms []plan.Form
 	inbox *inbox
+	spool *spool
 
 	wrapped bool   // it speaks TLS from the first octet
 	sni     string // a proxy's name in the handshake
@@ -43,6 +44,7 @@ type port struct {
 	battery   *battery
 	tokens    []plan.Token // one for each form, the last for the controls' sender
 	recipient func(plan.Token) mail.Address
+	ignoresUs bool // it has left a stranger's recipient without an answer
 	guessed   bool // the domain is a guess that nothing confirms: no mail goes there
 }
 
@@ -89,6 +91,7 @@ func (p *port) run(ctx context.Context) error {
 // (530, RFC 3207 section 4) gets every session encrypted from here on.
 func (p *port) askOrEncrypt(ctx context.Context, visit *probe.Visit) *probe.Visit {
 	p.askControls(ctx, visit)
+	visit = p.askInStep(ctx, visit)
 	if !visit.Offers("STARTTLS") || visit.Session.TLS != "" || !p.demands(530) {
 		return visit
 	}
@@ -121,8 +124,11 @@ func (p *port) findMode(ctx context.Context) (*probe.Visit, error) {
 	if p.addr.Port() == 465 || p.wrapped { // RFC 8314 section 3.3
 		first.TLS = probe.Implicit
 	}
-	first.Banner = p.silence()
+	first.Banner = p.bannerPatience()
 	v, err := p.open(ctx, first)
+	if w := p.sayHelo(ctx, first, v, err); w != nil {
+		v, err, first.Hello = w, nil, "HELO"
+	}
 	if err == nil && (v.Session.Banner.Positive() || v.Session.Banner.Permanent()) {
 		first.Banner, first.Proxied = 0, p.smtp.Proxied
 		p.smtp = first
@@ -210,7 +216,7 @@ func (p *port) open(ctx context.Context, s probe.SMTP) (*probe.Visit, error) {
 		}
 		v, err := s.Open(ctx, &transcript.Transcript{})
 		if err != nil {
-			return nil, err
+			return v, err
 		}
 		if !v.Session.Banner.Transient() && !v.Session.Hello.Transient() {
 			return v, nil
@@ -356,7 +362,7 @@ func (p *port) takeTokens(ctx context.Context) error {
 // playAll plays everything that shares sessions first in the session that is
 // open, then the rest, then once more what the server put off.
 func (p *port) playAll(ctx context.Context, visit *probe.Visit) {
-	b := newBattery(p.smtp, p.pace, p.o.Sessions)
+	b := newBattery(p.smtp, p.pace, p.sessions(visit))
 	p.battery = b
 	done := 0
 	b.progress = func(x verdict.Exchange) {
@@ -432,6 +438,7 @@ func (p *port) retry(ctx context.Context) {
 			return
 		}
 		p.progress(Pausing, fmt.Sprintf("%d forms were put off; again in %s", len(again), d))
+		p.battery.shelve(p.spool)
 		if err := sleep(ctx, d); err != nil {
 			return
 		}

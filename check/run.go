@@ -37,8 +37,11 @@ type Checker struct {
 	front plan.Front
 	watch *watch
 	blind string
-	stop  context.CancelFunc
-	done  chan struct{}
+
+	places *places
+	spools *spools
+	stop   context.CancelFunc
+	done   chan struct{}
 }
 
 // Begin prepares a checker; Close ends it. The collector is asked once
@@ -50,7 +53,10 @@ func Begin(ctx context.Context, o Options) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Checker{o: o, forms: forms, watch: newWatch(o.Collector), done: make(chan struct{})}
+	c := &Checker{o: o, forms: forms, watch: newWatch(o.Collector), done: make(chan struct{}), places: newPlaces(o.Parallel)}
+	if o.Parallel > 1 {
+		c.spools = &spools{}
+	}
 	switch {
 	case o.Collector == nil:
 		c.blind = "there is no collector"
@@ -134,6 +140,9 @@ func (c *Checker) Check(ctx context.Context, t plan.Target) (report.Report, erro
 		return r, err
 	}
 	r.Addresses = make([]report.Address, len(where.addrs))
+	place := c.places.newPlace()
+	defer place.end()
+	where.dial, where.spool = place.dialer(c.o.Dial), c.spools.newSpool()
 	var wg sync.WaitGroup
 	for i, a := range where.addrs {
 		wg.Go(func() { r.Addresses[i] = c.address(ctx, t, where, a) })
@@ -148,7 +157,7 @@ func (c *Checker) Check(ctx context.Context, t plan.Target) (report.Report, erro
 func (c *Checker) address(ctx context.Context, t plan.Target, w located, a netip.Addr) report.Address {
 	result := report.Address{IP: a, Ports: c.ports(t)}
 	p := newPace(a, c.o.Pace)
-	k := knock(ctx, c.o.Dial, a, result.Ports)
+	k := knock(ctx, w.dial, a, result.Ports)
 	defer k.end()
 	for _, number := range result.Ports {
 		doors, err := c.port(ctx, w, netip.AddrPortFrom(a, number), p, k)
@@ -215,7 +224,7 @@ func (c *Checker) candidates(number uint16) []door.Door {
 
 // port checks one port: as the door that it is, or as both when it is two.
 func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *pace, k *knocks) ([]report.Door, error) {
-	dial := k.dialer(c.o.Dial, a)
+	dial := k.dialer(w.dial, a)
 	doors := c.candidates(a.Port())
 	if len(doors) > 0 && doors[0] != door.SMTP {
 		return c.proxies(ctx, w, a, pace, dial, doors)
@@ -241,7 +250,7 @@ func (c *Checker) port(ctx context.Context, w located, a netip.AddrPort, pace *p
 
 // newPort makes the check of one door at one port.
 func (c *Checker) newPort(d door.Door, w located, a netip.AddrPort, pace *pace, dial func(context.Context) (net.Conn, error)) *port {
-	p := &port{o: &c.o, addr: a, dial: dial, pace: pace, forms: c.forms[d], watch: c.watch}
+	p := &port{o: &c.o, addr: a, dial: dial, pace: pace, forms: c.forms[d], watch: c.watch, spool: w.spool}
 	p.evidence.Door, p.evidence.Addr, p.evidence.Blind = d, a, c.blind
 	p.facts = plan.Facts{
 		Addr: a.Addr(), CollectorIP: c.o.CollectorIP, Sender: c.o.From, Front: c.front.For(a.Addr()),
@@ -288,6 +297,9 @@ type located struct {
 	addrs  []netip.Addr
 	host   mail.Domain // its name, when one was given
 	domain mail.Domain // the mail domain that led to it, when one was given
+
+	dial  dialFunc
+	spool *spool
 }
 
 // locate finds the addresses of the target. The name of a mail domain stands

@@ -158,6 +158,9 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 	if p.inbox == nil {
 		return verdict.Judge(p.evidence) // nothing was tested
 	}
+	for _, x := range p.evidence.Exchanges {
+		p.spool.take(x.Transcript)
+	}
 	start := time.Now()
 	p.evidence.Waiting = true
 	over := func() verdict.Judgement {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -34,11 +35,14 @@ type SMTP struct {
 	Dial    func(context.Context) (net.Conn, error)
 	Addr    netip.AddrPort // the tested address and port
 	Helo    string         // our name
+	Hello   string         // how sessions begin: EHLO, which "" means, or HELO
 	TLS     TLS
 	Proxied bool          // the port demands a PROXY header: send one with our true address
 	Timeout time.Duration // for one reply; 0 is DefaultTimeout
 	Banner  time.Duration // for the banner, which some servers hold back on purpose; 0 is Timeout
 	Curves  []tls.CurveID // offered in handshakes; nil: those of crypto/tls
+
+	Lockstep bool // one command at a time, also where PIPELINING is offered
 }
 
 // DefaultTimeout is the patience with one reply. RFC 5321 section 4.5.3.2
@@ -74,16 +78,21 @@ type Visit struct {
 	record  *transcript.Transcript
 	Session verdict.Session
 	Local   netip.AddrPort // our side of the connection
+	Paused  time.Duration  // how long the banner was held back
 	stage   verdict.Stage  // what is being asked
 	closed  bool
+	step    step
+	silent  bool // an answer did not come in time
 }
 
 // Open connects, reads the banner, says EHLO (or HELO where that is refused)
 // and turns on TLS as the probe is told to. The transcript records everything.
 // The session is filled as far as it came, also on an error.
 func (p SMTP) Open(ctx context.Context, record *transcript.Transcript) (*Visit, error) {
-	return p.open(ctx, record, greeting{hello: "EHLO", name: p.Helo})
+	return p.open(ctx, record, p.greeting())
 }
+
+func (p SMTP) greeting() greeting { return greeting{hello: cmp.Or(p.Hello, "EHLO"), name: p.Helo} }
 
 // A greeting is how a session begins, where a form wants it to begin unusually.
 type greeting struct {
@@ -130,9 +139,11 @@ func (v *Visit) greet(ctx context.Context, g greeting) error {
 		}
 	}
 	var err error
+	began := time.Now()
 	if v.Session.Banner, err = v.replyWithin(ctx, v.smtp.Banner); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoBanner, err)
 	}
+	v.Paused = time.Since(began)
 	if !v.Session.Banner.Positive() || g.hello == "" {
 		return nil
 	}

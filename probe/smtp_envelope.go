@@ -20,12 +20,12 @@ import (
 // error says why. The play behind the last exchange is then the one that the
 // server would not answer.
 func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
-	if !v.Offers("PIPELINING") || slices.ContainsFunc(plays, func(p Play) bool { return p.Form.Move.Name != "" }) {
-		return v.lockstep(ctx, plays)
+	if !v.pipelines() || slices.ContainsFunc(plays, func(p Play) bool { return p.Form.Move.Name != "" }) {
+		return v.PlayInStep(ctx, plays)
 	}
 	asked, err := v.ask(ctx, plays)
 	if err != nil {
-		return asked, err
+		return decided(asked, plays), err
 	}
 	for i := range asked {
 		if asked[i].Outcome != verdict.Taken || plays[i].Blind {
@@ -38,7 +38,19 @@ func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, err
 	return asked, nil
 }
 
-func (v *Visit) lockstep(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
+// decided returns the exchanges before the first whose recipient was accepted
+// and whose message is still to be sent.
+func decided(asked []verdict.Exchange, plays []Play) []verdict.Exchange {
+	for i, x := range asked {
+		if x.Outcome == verdict.Taken && !plays[i].Blind {
+			return asked[:i]
+		}
+	}
+	return asked
+}
+
+// PlayInStep is Play with one command at a time.
+func (v *Visit) PlayInStep(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
 	var done []verdict.Exchange
 	for _, p := range plays {
 		x, err := v.playHere(ctx, p)
@@ -63,33 +75,35 @@ func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, erro
 	}
 	var done []verdict.Exchange
 	for _, p := range plays {
-		from, err := v.expect(ctx)
-		if err != nil {
-			return done, err
-		}
-		to, err := v.expect(ctx)
-		if err != nil {
-			return done, err
+		from, to, reset, err := v.three(ctx)
+		if to.IsZero() || err != nil && !ended(err) || err == nil && !reset.Positive() {
+			return done, v.outOfStep(err)
 		}
 		stage, r := verdict.AtRcpt, to
 		if !from.Positive() {
 			stage, r = verdict.AtMail, from
-		}
-		reset, err := v.expect(ctx)
-		if err == nil && !reset.Positive() {
-			return done, errOutOfStep
 		}
 		done = append(done, v.exchange(p, stage, r)) // answered, also when the server ends the session now
 		if err != nil {
 			return done, err
 		}
 	}
+	if v.raw.Buffered() > 0 {
+		return nil, v.outOfStep(nil) // more answers than commands: whose they are nobody knows
+	}
 	return done, nil
 }
 
-// errOutOfStep is returned when the answers no longer stand where they belong:
-// RSET is always answered with 250 (RFC 5321 section 4.1.1.5).
-var errOutOfStep = errors.New("the server's answers are out of step with the commands")
+// three reads the answers to MAIL, RCPT and RSET that were sent at once.
+func (v *Visit) three(ctx context.Context) (from, to, reset mail.Reply, err error) {
+	for _, r := range []*mail.Reply{&from, &to, &reset} {
+		if *r, err = v.next(ctx); err != nil {
+			*r = mail.Reply{}
+			return from, to, reset, err
+		}
+	}
+	return from, to, reset, nil
+}
 
 // transact plays one form in lockstep, to the end of the message when the
 // server lets it. The error is that of the connection; a refusal is none.
@@ -132,8 +146,11 @@ func (v *Visit) data(ctx context.Context, p Play) (verdict.Exchange, error) {
 // Ask asks with RCPT for recipients that never get a message: the controls.
 func (v *Visit) Ask(ctx context.Context, sender string, controls []verdict.Asked) ([]verdict.Asked, error) {
 	ask := v.askStepwise
-	if v.Offers("PIPELINING") {
+	if v.pipelines() {
 		ask = v.askAtOnce
+	}
+	if v.step == lost || v.silent {
+		return nil, ErrOutOfStep
 	}
 	var done []verdict.Asked
 	for _, a := range controls {
@@ -155,17 +172,31 @@ func (v *Visit) Ask(ctx context.Context, sender string, controls []verdict.Asked
 // askAtOnce sends a transaction in one go (RFC 2920), which costs one round
 // trip instead of three. It returns what was answered to MAIL and to RCPT.
 func (v *Visit) askAtOnce(ctx context.Context, sender, recipient string) (from, to mail.Reply, err error) {
-	if err = v.raw.Write(ctx, []byte("MAIL FROM:<"+sender+">\r\nRCPT TO:<"+recipient+">\r\nRSET\r\n")); err != nil {
+	group, proving := "MAIL FROM:<"+sender+">\r\nRCPT TO:<"+recipient+">\r\nRSET\r\n", v.step == unproved
+	if proving {
+		group += "EHLO " + v.smtp.Helo + "\r\n"
+	}
+	if err = v.raw.Write(ctx, []byte(group)); err != nil {
 		return from, to, err
 	}
-	if from, err = v.expect(ctx); err != nil {
-		return mail.Reply{}, to, err
+	from, to, reset, err := v.three(ctx)
+	switch {
+	case ended(err):
+		return from, to, err
+	case err != nil, !reset.Positive():
+		return mail.Reply{}, mail.Reply{}, v.outOfStep(err)
+	case !proving:
+		return from, to, nil
 	}
-	if to, err = v.expect(ctx); err != nil {
-		return from, mail.Reply{}, err
+	hello, err := v.next(ctx)
+	switch {
+	case ended(err):
+		return from, to, err
+	case err != nil, !v.isHello(hello), v.raw.Buffered() > 0:
+		return mail.Reply{}, mail.Reply{}, v.outOfStep(err)
 	}
-	_, err = v.expect(ctx)
-	return from, to, err
+	v.step = inStep
+	return from, to, nil
 }
 
 // askStepwise sends a transaction command by command.
@@ -229,6 +260,7 @@ func (e *ClosingError) Error() string { return "the server ended the session: " 
 
 func (v *Visit) expect(ctx context.Context) (mail.Reply, error) {
 	r, err := v.reply(ctx)
+	v.waited(err)
 	if err == nil && r.Code == 421 {
 		return r, &ClosingError{Reply: r}
 	}

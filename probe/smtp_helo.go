@@ -9,8 +9,10 @@ import (
 
 // heloAs gives another name in EHLO than ours, in a session of its own: not
 // every server takes a second EHLO to heart.
-func heloAs(_ SMTP, p Play) (greeting, error) {
-	return greeting{hello: "EHLO", name: p.Envelope.MoveArg}, nil
+func heloAs(s SMTP, p Play) (greeting, error) {
+	g := s.greeting()
+	g.name = p.Envelope.MoveArg
+	return g, nil
 }
 
 // heloOnly says HELO, which some servers send through other rules.

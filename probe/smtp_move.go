@@ -107,7 +107,7 @@ func (p SMTP) PlayAlone(ctx context.Context, play Play) (verdict.Exchange, error
 	record := &transcript.Transcript{}
 	x := verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Tries: 1, Transcript: record, Outcome: verdict.NotRun, Stage: verdict.AtConnect}
 	m := moves[play.Form.Move.Name]
-	g := greeting{hello: "EHLO", name: p.Helo}
+	g := p.greeting()
 	if m.greet != nil {
 		var err error
 		if g, err = m.greet(p, play); err != nil {

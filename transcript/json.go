@@ -24,17 +24,35 @@ type transcriptJSON struct {
 
 // MarshalJSON returns {"entries":[{"at","dir","tls","text"|"base64"}],"dropped"}.
 func (t *Transcript) MarshalJSON() ([]byte, error) {
-	out := transcriptJSON{Entries: []entryJSON{}, Dropped: t.Dropped()}
-	for _, e := range t.Entries() {
+	return json.Marshal(transcriptJSON{Entries: asJSON(t.Entries()), Dropped: t.Dropped()})
+}
+
+func asJSON(entries []Entry) []entryJSON {
+	list := make([]entryJSON, 0, len(entries))
+	for _, e := range entries {
 		j := entryJSON{At: e.At, Dir: e.Dir.String(), TLS: e.TLS}
 		if utf8.Valid(e.Bytes) {
 			j.Text = string(e.Bytes)
 		} else {
 			j.Base64 = e.Bytes
 		}
-		out.Entries = append(out.Entries, j)
+		list = append(list, j)
 	}
-	return json.Marshal(out)
+	return list
+}
+
+func (j entryJSON) entry() (Entry, error) {
+	e := Entry{At: j.At, TLS: j.TLS, Bytes: j.Base64}
+	if e.Bytes == nil {
+		e.Bytes = []byte(j.Text)
+	}
+	for _, dir := range []Dir{Sent, Received, Note} {
+		if j.Dir == dir.String() {
+			e.Dir = dir
+			return e, nil
+		}
+	}
+	return e, fmt.Errorf("direction %q; want sent, received or note", j.Dir)
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote, within the limit of t.
@@ -45,25 +63,14 @@ func (t *Transcript) UnmarshalJSON(data []byte) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.entries, t.size, t.dropped, t.tls = nil, 0, 0, false
+	t.entries, t.shelves, t.size, t.dropped, t.tls = nil, nil, 0, 0, false
 	for i, j := range in.Entries {
-		var dir Dir
-		switch j.Dir {
-		case "sent":
-			dir = Sent
-		case "received":
-			dir = Received
-		case "note":
-			dir = Note
-		default:
-			return fmt.Errorf("transcript entry %d: direction %q; want sent, received or note", i, j.Dir)
+		e, err := j.entry()
+		if err != nil {
+			return fmt.Errorf("transcript entry %d: %w", i, err)
 		}
-		p := j.Base64
-		if p == nil {
-			p = []byte(j.Text)
-		}
-		t.tls = j.TLS
-		t.keep(j.At, dir, p)
+		t.tls = e.TLS
+		t.keep(e.At, e.Dir, e.Bytes)
 	}
 	t.dropped += in.Dropped
 	return nil

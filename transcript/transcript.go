@@ -49,6 +49,7 @@ type Entry struct {
 // concurrent use.
 type Transcript struct {
 	mu      sync.Mutex
+	shelves []shelved // what was put aside, before entries
 	entries []Entry
 	limit   int
 	size    int
@@ -138,7 +139,11 @@ func (t *Transcript) Entries() []Entry {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return append([]Entry(nil), t.entries...)
+	var all []Entry
+	for _, s := range t.shelves {
+		all = append(all, s.fetch()...)
+	}
+	return append(all, t.entries...)
 }
 
 // Dropped returns how many bytes passed after the limit was reached.

@@ -55,7 +55,12 @@ servers, SOCKS and web proxies are tried, once each; --door names one kind. Only
 this machine's own addresses are tested without more ado; for any other say
 --i-own, or prove it (--prove).
 
-Exit code: 0 closed, 1 open, 2 doubtful, 3 nothing could be tested, 64 usage.`,
+Of several targets each is reported when it is decided. --parallel says how many
+are spoken with at once; those that are only waited for do not count.
+
+Exit code: 0 closed, 1 open, 2 doubtful, 3 could not be tested, 64 usage, 77 not
+yours to test; of several targets the worst: open before doubtful before not
+tested before closed.`,
 		Example: `  # is the server of the lab that relays for anybody found? (postern lab runs beside)
   postern check --lab 127.0.0.1:2501
 
@@ -91,7 +96,7 @@ Exit code: 0 closed, 1 open, 2 doubtful, 3 nothing could be tested, 64 usage.`,
 	fl.BoolVar(&f.prove, "prove", false, "print the TXT record that proves a target mine, and stop")
 	fl.StringVar(&f.proofFile, "proof-secret", "", "`FILE` of the secret behind such records (default: in the state folder)")
 	fl.StringVar(&f.targets, "targets", "", "`FILE` with a target on each line, - for standard input; each needs its proof")
-	fl.IntVar(&f.parallel, "parallel", 50, "targets checked side by side")
+	fl.IntVar(&f.parallel, "parallel", 50, "targets spoken with side by side; one that is only waited for holds no place")
 	fl.StringVar(&f.note, "note", "", "a `TEXT` of one line in the probes: who tests, and how to reach them")
 	fl.BoolVar(&f.lab, "lab", false, "the target stands in postern lab: presets its collector, zone and domain")
 	fl.BoolVar(&f.json, "json", false, "print JSON, one object for each address")
@@ -154,7 +159,7 @@ func runCheck(c *cobra.Command, f *checkFlags, args []string) error {
 	defer source.stop()
 	source.apply(&o)
 	live := newLive(c.ErrOrStderr(), f.json)
-	o.Progress = live.event
+	o.Progress, o.Parallel = live.event, min(f.parallel, len(targets))
 	checker, err := check.Begin(ctx, o)
 	if err != nil {
 		return usage("%w", err)

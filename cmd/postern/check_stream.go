@@ -5,36 +5,35 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"postern/check"
 	"postern/plan"
 	"postern/report"
-	"postern/verdict"
 )
 
-// ahead is how many targets for each place may have begun while one before
-// them is not done: what they said waits in memory for its turn.
-const ahead = 4
+// begunForEach is how many targets for each place may have begun and be
+// undecided. Most of them only wait, and that costs some memory and no place.
+const begunForEach = 8
 
-// A stream prints reports in the order of the targets, each as soon as those
-// before it are printed, so that memory does not grow with their number.
+// A stream prints each report when its target is decided, so that nobody waits
+// for the slowest and memory does not grow with the number of targets.
 type stream struct {
 	out     io.Writer
 	write   func(io.Writer, report.Report) error // one report, as text or JSON
 	summary bool                                 // keep what is needed for documents about all targets
 	live    *live
 
-	room   chan struct{} // holds an item for each target that has begun and is not printed
 	broken chan struct{} // closed with the first error
 
-	mu      sync.Mutex
-	next    int            // the target that is printed next
-	waiting map[int][]byte // printed, but for the order
-	kept    []report.Report
-	worst   verdict.Verdict
-	code    int
-	err     error
+	total  int           // targets
+
+	mu   sync.Mutex
+	done int
+	kept []report.Report // in the order of the targets
+	code int
+	err  error
 }
 
 // checkAll checks the targets, some side by side. A target that may not be
@@ -42,17 +41,15 @@ type stream struct {
 func (s *stream) checkAll(ctx context.Context, c *check.Checker, targets []plan.Target, parallel int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.room, s.broken = make(chan struct{}, ahead*parallel), make(chan struct{})
-	s.waiting, s.worst, s.code = map[int][]byte{}, verdict.NotTested, exitNothing
+	s.broken, s.code, s.total = make(chan struct{}), exitOK, len(targets)
 	if s.summary {
 		s.kept = make([]report.Report, len(targets))
 	}
-	places := make(chan struct{}, parallel)
+	begun := make(chan struct{}, begunForEach*parallel)
 	var wg sync.WaitGroup
 	for i, t := range targets {
-		places <- struct{}{}
 		select {
-		case s.room <- struct{}{}:
+		case begun <- struct{}{}:
 		case <-s.broken:
 		}
 		if s.failed() != nil {
@@ -65,19 +62,18 @@ func (s *stream) checkAll(ctx context.Context, c *check.Checker, targets []plan.
 				s.fail(&exit{code: exitForbidden, err: err, help: howToOwn(t)})
 			} else {
 				s.take(i, r, err)
-				s.live.finished(i+1, len(targets))
 			}
 			if s.failed() != nil {
 				cancel() // nobody reads what the others find
 			}
-			<-places
+			<-begun
 		})
 	}
 	wg.Wait()
 	return s.failed()
 }
 
-// take prints the report of the target i, and those that have waited for it.
+// take prints the report of the target i.
 func (s *stream) take(i int, r report.Report, failure error) {
 	if failure != nil {
 		r.Failure = failure.Error()
@@ -86,27 +82,31 @@ func (s *stream) take(i int, r report.Report, failure error) {
 	err := s.write(&text, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if v := r.Verdict(); v.Worse(s.worst) {
-		s.worst, s.code = v, r.ExitCode()
-	}
+	s.code = worseExit(s.code, r.ExitCode())
 	if s.summary {
 		s.kept[i] = r.Summary()
 	}
-	s.waiting[i] = text.Bytes()
-	for s.err == nil && err == nil {
-		text, ok := s.waiting[s.next]
-		if !ok {
-			return
-		}
-		delete(s.waiting, s.next)
-		s.next++
-		<-s.room
-		err = s.live.above(s.out, text)
+	if s.err != nil {
+		return
 	}
-	if s.err == nil {
+	if err == nil {
+		err = s.live.above(s.out, text.Bytes())
+	}
+	if err != nil {
 		s.err = &exit{code: exitIO, err: err}
 		close(s.broken)
+		return
 	}
+	s.done++
+	s.live.finished(s.done, s.total)
+}
+
+// worseExit returns the code of the worse of two targets. One of which nothing
+// could be learned is worse than one that is closed: a name with a slip in it
+// must not stay green for ever.
+func worseExit(a, b int) int {
+	order := []int{exitOK, exitNothing, exitDoubtful, exitOpen}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
 func (s *stream) fail(err error) {
