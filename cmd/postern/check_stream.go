@@ -27,7 +27,7 @@ type stream struct {
 
 	broken chan struct{} // closed with the first error
 
-	total  int           // targets
+	total int // targets
 
 	mu   sync.Mutex
 	done int
