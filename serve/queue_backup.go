@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"postern/internal/problem"
@@ -95,26 +94,7 @@ func RestoreQueue(ctx context.Context, folder *state.Folder, backup string, now 
 	if err != nil && old != "" {
 		return "", errors.Join(err, os.RemoveAll(dir), os.Rename(old, dir))
 	}
-	if err == nil {
-		err = likeFolder(folder.Path, dir)
-	}
 	return old, err
-}
-
-// likeFolder gives files to the owner of the state folder: root may restore
-// what a relay reads that is somebody else.
-func likeFolder(folder, dir string) error {
-	info, err := os.Stat(folder)
-	if err != nil || os.Geteuid() != 0 {
-		return err
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, int(owner.Uid), int(owner.Gid)))
-	})
 }
 
 func whole(ctx context.Context, dir string) error {

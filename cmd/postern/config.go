@@ -90,7 +90,7 @@ func (p *place) inForce(c *cobra.Command, err error) error {
 		return err
 	}
 	var s serve.Status
-	if serve.Dial(path).Get(c.Context(), "/status", &s) == nil {
+	if asOwner(path, func() error { return serve.Dial(path).Get(c.Context(), "/status", &s) }) == nil {
 		e.help += fmt.Sprintf("; the running policy %s stays in force", s.Policy)
 	}
 	return e

@@ -11,7 +11,7 @@ import (
 
 // control speaks to the relay that holds the state folder.
 func (p *place) control() (*serve.Control, error) {
-	path, err := p.folder()
+	path, _, err := p.enter()
 	if err != nil {
 		return nil, err
 	}

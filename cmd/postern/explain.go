@@ -44,8 +44,14 @@ Exit code: 0 when every recipient would be granted, 1 when one is refused.`,
 				return err
 			}
 			q := question{listener: listener, auth: auth, helo: helo, tls: !plain}
-			if path, err := p.folder(); err == nil && readable(path) {
-				if q.suspended, err = serve.Suspended(path); err != nil {
+			if path, err := p.folder(); err == nil {
+				err := asOwner(path, func() (err error) {
+					if readable(path) {
+						q.suspended, err = serve.Suspended(path)
+					}
+					return err
+				})
+				if err != nil {
 					return badConfig(c.ErrOrStderr(), err)
 				}
 			}
@@ -89,12 +95,18 @@ func (p *place) policy(c *cobra.Command) (*policy.Policy, error) {
 	source := settings.Policy
 	source.Around = serve.Around()
 	if path, err := p.folder(); err == nil {
-		if _, err := os.Stat(filepath.Join(path, "users.json")); err == nil {
-			store, err := identity.Open(path)
-			if err != nil {
-				return nil, badConfig(c.ErrOrStderr(), err)
+		err := asOwner(path, func() error {
+			if _, err := os.Stat(filepath.Join(path, "users.json")); err != nil {
+				return nil //nolint:nilerr // there are none, or none for us to see
 			}
-			source.Users = serve.WithStored(source.Users, store)
+			store, err := identity.Open(path)
+			if err == nil {
+				source.Users = serve.WithStored(source.Users, store)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, badConfig(c.ErrOrStderr(), err)
 		}
 	}
 	pol, err := policy.Compile(source)

@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"postern/internal/queue"
 	"postern/internal/state"
 	"postern/serve"
 )
@@ -32,12 +34,18 @@ backup is in it all the same: after a restore it is sent again.`,
 			}
 			control := serve.Dial(folder)
 			var b serve.Backup
-			if err := control.Post(c.Context(), "/queue/backup", &b); err != nil {
+			if err := asOwner(folder, func() error { return control.Post(c.Context(), "/queue/backup", &b) }); err != nil {
 				return controlError(c, err)
 			}
 			// The relay is shut in, and reaches its own folder only: it is us who copy.
-			defer func() { err = errors.Join(err, control.Post(c.Context(), "/queue/backup/done", &struct{}{})) }()
-			if err := copyFolder(filepath.Join(folder, b.Name), args[0]); err != nil {
+			defer func() {
+				err = errors.Join(err, asOwner(folder, func() error { return control.Post(c.Context(), "/queue/backup/done", &struct{}{}) }))
+			}()
+			from := filepath.Join(folder, b.Name)
+			if !filepath.IsLocal(b.Name) {
+				return &exit{code: exitIO, err: fmt.Errorf("the relay names %q, which is not in its own folder", b.Name)}
+			}
+			if err := copyFolder(folder, from, "", args[0]); err != nil {
 				return &exit{code: exitIO, err: errors.Join(err, os.RemoveAll(args[0]))}
 			}
 			return verified(c, args[0], "backup")
@@ -48,47 +56,58 @@ backup is in it all the same: after a restore it is sent again.`,
 }
 
 // copyFolder copies the files of a folder, which has none within it, and comes
-// back when they are on the disk.
-func copyFolder(from, to string) error {
-	list, err := os.ReadDir(from)
+// back when they are on the disk. What is in a folder of state is read, or
+// written, as its owner; of the two others one is "", and is ours.
+func copyFolder(stateFrom, from, stateTo, to string) error {
+	var list []os.DirEntry
+	err := asOwner(stateFrom, func() (err error) {
+		list, err = os.ReadDir(from)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(to, 0o700); err != nil {
+	if err := asOwner(stateTo, func() error { return os.MkdirAll(to, 0o700) }); err != nil {
 		return err
 	}
 	for _, f := range list {
 		if !f.Type().IsRegular() {
 			return fmt.Errorf("%s: neither a file nor a folder that we know", filepath.Join(from, f.Name()))
 		}
-		if err := copyFile(filepath.Join(from, f.Name()), filepath.Join(to, f.Name())); err != nil {
-			return err
-		}
-	}
-	for _, path := range []string{to, filepath.Dir(to)} {
-		d, err := os.Open(path)
+		in, err := openAs(stateFrom, filepath.Join(from, f.Name()), os.O_RDONLY)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		out, err := openAs(stateTo, filepath.Join(to, f.Name()), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		if err != nil {
+			return errors.Join(err, in.Close())
+		}
+		_, err = io.Copy(out, in)
+		if err = errors.Join(err, out.Sync(), out.Close(), in.Close()); err != nil {
 			return err
 		}
 	}
-	return nil
+	return asOwner(stateTo, func() error {
+		for _, path := range []string{to, filepath.Dir(to)} {
+			d, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(d.Sync(), d.Close()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
+// openAs opens a file itself, no link, as the owner of a folder of state.
+func openAs(folder, path string, how int) (f *os.File, err error) {
+	err = asOwner(folder, func() (err error) {
+		f, err = os.OpenFile(path, how|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	})
+	return f, err
 }
 
 // verified reads a queue to its end and says what is in it.
@@ -120,9 +139,9 @@ func queueVerify() *cobra.Command {
   postern queue verify`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return verified(c, serve.QueueIn(args[0]), "verify")
+				return asOwner(args[0], func() error { return verified(c, serve.QueueIn(args[0]), "verify") })
 			}
-			folder, err := p.held("verify a backup of it: postern queue backup DIR does")
+			folder, _, err := p.held("verify a backup of it: postern queue backup DIR does")
 			if err != nil {
 				return err
 			}
@@ -133,24 +152,25 @@ func queueVerify() *cobra.Command {
 	return c
 }
 
-// held opens the state folder while no relay runs.
-func (p *place) held(otherwise string) (*state.Folder, error) {
-	path, err := p.folder()
+// held opens the state folder while no relay runs, and acts as its owner until
+// back is called.
+func (p *place) held(otherwise string) (folder *state.Folder, back func() error, err error) {
+	path, back, err := p.enter()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err := os.Stat(filepath.Join(path, "version")); err != nil {
-		return nil, &exit{code: exitIO, err: fmt.Errorf("%s is no state folder; name it with --state", path)}
+		return nil, nil, &exit{code: exitIO, err: fmt.Errorf("%s is no state folder; name it with --state", path)}
 	}
-	folder, err := state.Open(path)
+	folder, err = state.Open(path)
 	var taken *state.HeldError
 	switch {
 	case errors.As(err, &taken):
-		return nil, &exit{code: exitService, err: err, help: "or " + otherwise}
+		return nil, nil, &exit{code: exitService, err: err, help: "or " + otherwise}
 	case err != nil:
-		return nil, &exit{code: exitIO, err: err}
+		return nil, nil, &exit{code: exitIO, err: err}
 	}
-	return folder, nil
+	return folder, back, nil
 }
 
 func queueRestore() *cobra.Command {
@@ -163,7 +183,7 @@ queue that was there is moved beside it, never deleted. What was sent after the
 backup was made is sent again.`,
 		Example: `  postern queue restore /srv/backup/queue-2026-11-24 --yes`,
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			folder, err := p.held("stop it first: a queue that is in use is not replaced")
+			folder, back, err := p.held("stop it first: a queue that is in use is not replaced")
 			if err != nil {
 				return err
 			}
@@ -177,8 +197,12 @@ backup was made is sent again.`,
 					return err
 				}
 			}
-			old, err := serve.RestoreQueue(c.Context(), folder, args[0], time.Now())
+			from, done, err := broughtIn(folder, back, args[0])
 			if err != nil {
+				return &exit{code: exitIO, err: err}
+			}
+			old, err := serve.RestoreQueue(c.Context(), folder, from, time.Now())
+			if err = errors.Join(err, done()); err != nil {
 				return &exit{code: exitIO, err: err}
 			}
 			if old != "" {
@@ -190,4 +214,33 @@ backup was made is sent again.`,
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	p.add(c)
 	return c
+}
+
+// broughtIn returns a folder with a backup's files that the owner of the state
+// folder, as whom we act, can read: the backup, or a copy of what is root's, which
+// done removes.
+func broughtIn(folder *state.Folder, back func() error, backup string) (dir string, done func() error, err error) {
+	if os.Getuid() == os.Geteuid() || allReadable(backup) {
+		return backup, func() error { return nil }, nil
+	}
+	copied := folder.Join("restoring-" + queue.NewID())
+	done = func() error { return os.RemoveAll(copied) }
+	if err := back(); err != nil {
+		return "", nil, err
+	}
+	err = copyFolder("", backup, folder.Path, copied)
+	if _, again := become(folder.Path); err != nil || again != nil {
+		return "", nil, errors.Join(err, again, done())
+	}
+	return copied, done, nil
+}
+
+func allReadable(dir string) bool {
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		if f, open := os.Open(filepath.Join(dir, e.Name())); open != nil || f.Close() != nil {
+			return false
+		}
+	}
+	return err == nil
 }

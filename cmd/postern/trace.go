@@ -193,7 +193,7 @@ func (p *place) trace(c *cobra.Command, searches []url.Values, most int) (found 
 	if !errors.Is(err, serve.ErrNotRunning) {
 		return lives{}, controlError(c, err)
 	}
-	folder, err := p.folder()
+	folder, err := p.folder() // whose owner we are, since p.control
 	if err != nil {
 		return lives{}, err
 	}

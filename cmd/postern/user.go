@@ -39,6 +39,12 @@ func (p *place) users() (*identity.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.founded(path); err != nil {
+		return nil, &exit{code: exitIO, err: err}
+	}
+	if _, err := become(path); err != nil {
+		return nil, err
+	}
 	store, err := identity.Open(path)
 	if err != nil {
 		return nil, &exit{code: exitIO, err: err}
@@ -269,18 +275,18 @@ password. - reads standard input.`,
 		Example: `  postern user import /etc/dovecot/users`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := p.users()
-			if err != nil {
-				return err
-			}
 			in, name := c.InOrStdin(), "standard input"
 			if args[0] != "-" {
-				f, err := os.Open(args[0])
+				f, err := os.Open(args[0]) // as root still, if we are
 				if err != nil {
 					return &exit{code: exitIO, err: err}
 				}
 				defer f.Close()
 				in, name = f, args[0]
+			}
+			store, err := p.users()
+			if err != nil {
+				return err
 			}
 			n, err := store.Import(name, in)
 			fmt.Fprintf(c.OutOrStdout(), "%s imported\n", plural(n, "user"))

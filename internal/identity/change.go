@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"postern/internal/problem"
+	"postern/internal/state"
 )
 
 // change applies f to what the file holds now, under the lock, and puts the
 // result into its place and into force. What could not be read again is not
 // written.
 func (s *Store) change(f func(users *[]record) error) error {
-	unlock, err := lock(s.dir)
+	unlock, err := s.lock()
 	if err != nil {
 		return err
 	}
@@ -35,10 +36,10 @@ func (s *Store) change(f func(users *[]record) error) error {
 	if b, err = readBook(s.path(), data); err != nil {
 		return err
 	}
-	if err := replaceFile(s.path(), data); err != nil {
+	if err := state.WriteFile(s.path(), data); err != nil {
 		return err
 	}
-	info, err := os.Stat(s.path())
+	info, err := os.Lstat(s.path())
 	if err != nil {
 		return err
 	}

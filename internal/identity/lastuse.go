@@ -6,13 +6,15 @@ import (
 	"maps"
 	"path/filepath"
 	"time"
+
+	"postern/internal/state"
 )
 
 // readLastUse reads when identities were last used. It is worth telling and
 // not worth refusing to start, so an unreadable file counts as an empty one.
 func readLastUse(path string) map[string]time.Time {
 	uses := map[string]time.Time{}
-	if data, _, err := readSecretFile(path); err != nil || json.Unmarshal(data, &uses) != nil || uses == nil {
+	if data, _, err := state.ReadFile(path); err != nil || json.Unmarshal(data, &uses) != nil || uses == nil {
 		return map[string]time.Time{}
 	}
 	return uses
@@ -38,7 +40,7 @@ func (s *Store) Flush() error {
 	s.used = false
 	s.mu.Unlock()
 	if err == nil {
-		err = replaceFile(filepath.Join(s.dir, lastUseFile), data)
+		err = state.WriteFile(filepath.Join(s.dir, lastUseFile), data)
 	}
 	if err != nil {
 		s.mu.Lock()

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"postern/internal/problem"
+	"postern/internal/state"
 )
 
 // A Store keeps the users of one state folder in users.json. Several
@@ -34,7 +36,11 @@ type Store struct {
 const lookAgain = time.Second
 
 // Open opens the users of a state folder and makes the folder if there is none.
+// A folder that others could change is refused.
 func Open(dir string) (*Store, error) {
+	if err := state.Safe(dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, problem.At(problem.Pos{File: dir}, "the state folder cannot be made: "+err.Error(), "make it, and let it belong to the user that postern runs as")
 	}
@@ -49,17 +55,17 @@ func Open(dir string) (*Store, error) {
 // first time. It has to outlive the process: a salt that changes betrays that
 // there is no user behind it.
 func (s *Store) readSalt() error {
-	unlock, err := lock(s.dir)
+	unlock, err := s.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	path := filepath.Join(s.dir, saltFile)
-	key, _, err := readSecretFile(path)
+	key, _, err := state.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.salt = random(32)
-		return replaceFile(path, s.salt)
+		return state.WriteFile(path, s.salt)
 	case err != nil:
 		return err
 	case len(key) != 32:
@@ -69,11 +75,20 @@ func (s *Store) readSalt() error {
 	return nil
 }
 
+// lock waits until nobody else changes the users, in this process or another.
+func (s *Store) lock() (unlock func(), err error) {
+	l, err := state.Lock(filepath.Join(s.dir, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("lock the users: %w", err)
+	}
+	return func() { _ = l.Close() }, nil // closing what was not written to
+}
+
 func (s *Store) path() string { return filepath.Join(s.dir, usersFile) }
 
 // read returns what the file holds now; without a file there are no users.
 func (s *Store) read() (*book, stamp, error) {
-	data, at, err := readSecretFile(s.path())
+	data, info, err := state.ReadFile(s.path())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &book{}, stamp{}, nil
@@ -81,7 +96,7 @@ func (s *Store) read() (*book, stamp, error) {
 		return nil, stamp{}, err
 	}
 	b, err := readBook(s.path(), data)
-	return b, at, err
+	return b, stampOf(info), err
 }
 
 // Reload reads the file if it changed. On an error, which is returned until
@@ -97,7 +112,7 @@ func (s *Store) Reload() error {
 func (s *Store) reload(now time.Time) {
 	s.looked = now
 	var at stamp
-	info, err := os.Stat(s.path())
+	info, err := os.Lstat(s.path())
 	switch {
 	case err == nil:
 		at = stampOf(info)

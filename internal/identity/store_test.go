@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"postern/internal/problem"
+	"postern/internal/state"
 )
 
 const goodPassword = Secret("quiet-otter-banjo-41")
@@ -40,7 +40,7 @@ func newStore(tb testing.TB) *Store {
 // written puts a text into the place of users.json as an editor would.
 func written(tb testing.TB, s *Store, text string) {
 	tb.Helper()
-	if err := replaceFile(s.path(), []byte(text)); err != nil {
+	if err := state.WriteFile(s.path(), []byte(text)); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -230,25 +230,39 @@ func TestFilesAreTheOwners(t *testing.T) {
 	}
 }
 
-func TestWhatRootWritesBelongsToTheFoldersOwner(t *testing.T) {
+// Whoever owns the folder could put anything into it: root does not work there.
+func TestRootDoesNotWorkInTheFolderOfAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files away")
 	}
 	s := newStore(t)
-	const uid, gid = 12345, 54321
-	if err := os.Chown(s.dir, uid, gid); err != nil {
+	if err := os.Chown(s.dir, 12345, 54321); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Disable("anna"); err != nil {
-		t.Fatal(err)
+	if _, err := Open(s.dir); err == nil || !strings.Contains(err.Error(), "belongs to the user of id 12345") {
+		t.Errorf("Open = %v", err)
 	}
-	for _, name := range []string{usersFile, lockFile} {
-		info, err := os.Stat(filepath.Join(s.dir, name))
-		if err != nil {
+}
+
+// What a link leads to is neither read nor written, nor given away.
+func TestLinksInTheFolder(t *testing.T) {
+	for _, name := range []string{usersFile, lockFile, lastUseFile, saltFile} {
+		s := newStore(t)
+		victim := filepath.Join(t.TempDir(), "victim")
+		if err := errors.Join(os.WriteFile(victim, []byte("its own"), 0o600), os.Remove(filepath.Join(s.dir, name)), os.Symlink(victim, filepath.Join(s.dir, name))); err != nil && name != lastUseFile {
 			t.Fatal(err)
 		}
-		if sys, ok := info.Sys().(*syscall.Stat_t); !ok || sys.Uid != uid || sys.Gid != gid {
-			t.Errorf("%s belongs to %+v, and the relay cannot read it", name, sys)
+		again, err := Open(s.dir)
+		switch {
+		case name == lastUseFile && err == nil: // worth telling, not worth a refusal
+			again.use("anna", time.Now())
+			err = again.Flush()
+		case name != lastUseFile && (err == nil || !strings.Contains(err.Error(), "a link stands in the place")):
+			t.Errorf("%s: Open = %v", name, err)
+		}
+		text, readErr := os.ReadFile(victim)
+		if readErr != nil || string(text) != "its own" || name == lastUseFile && err != nil {
+			t.Errorf("%s: the victim is %q, %v, %v", name, text, readErr, err)
 		}
 	}
 }
@@ -321,7 +335,7 @@ func TestRunTellsOnceAndWritesLastUses(t *testing.T) {
 func TestDamagedLastUsesStopNothing(t *testing.T) {
 	s := newStore(t)
 	for _, text := range []string{"", "null", "[1]", "{", `{"anna":"yesterday"}`} {
-		if err := replaceFile(filepath.Join(s.dir, lastUseFile), []byte(text)); err != nil {
+		if err := state.WriteFile(filepath.Join(s.dir, lastUseFile), []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		again := openStore(t, s.dir)

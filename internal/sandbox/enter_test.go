@@ -24,7 +24,7 @@ const roomVariable = "POSTERN_SANDBOX_TEST"
 func TestMain(m *testing.M) {
 	if room := os.Getenv(roomVariable); room != "" {
 		word, rest, _ := strings.Cut(room, " ")
-		map[string]func(string){"enter": inside, "drop": dropped}[word](rest)
+		map[string]func(string){"enter": inside, "drop": dropped, "become": became}[word](rest)
 		return
 	}
 	os.Exit(m.Run())

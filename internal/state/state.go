@@ -59,11 +59,15 @@ func Default() (string, error) {
 }
 
 // Open makes the folder if it is missing, and holds it until Close. The
-// kernel lets go of it when the process dies, however it dies.
+// kernel lets go of it when the process dies, however it dies. A folder that
+// others could change is refused.
 func Open(path string) (*Folder, error) {
 	f := &Folder{Path: path}
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		f.New = true
+	}
+	if err := Judge(path, os.Geteuid()); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w; make it, or name another with --state", err)
@@ -79,7 +83,7 @@ func Open(path string) (*Folder, error) {
 
 func (f *Folder) hold() error {
 	name := filepath.Join(f.Path, "lock")
-	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	lock, err := openLock(name)
 	if err != nil {
 		return fmt.Errorf("state folder: %w; it must belong to who runs postern", err)
 	}
@@ -108,7 +112,7 @@ func (f *Folder) hold() error {
 // holder reads who wrote the lock; what cannot be read is nobody.
 func holder(name string) Holder {
 	var h Holder
-	text, err := os.ReadFile(name)
+	text, _, err := ReadFile(name)
 	if err != nil || json.Unmarshal(text, &h) != nil {
 		return Holder{}
 	}
@@ -117,7 +121,7 @@ func holder(name string) Holder {
 
 func (f *Folder) version() error {
 	name := filepath.Join(f.Path, "version")
-	text, err := os.ReadFile(name)
+	text, _, err := ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return WriteFile(name, fmt.Appendf(nil, "%d\n", Version))
 	}
@@ -139,27 +143,3 @@ func (f *Folder) Join(name string) string { return filepath.Join(f.Path, name) }
 
 // Close lets go of the folder.
 func (f *Folder) Close() error { return f.lock.Close() }
-
-// WriteFile writes a file so that after a crash it is the old or the new one,
-// whole: a new file, synced, in its place, and the folder synced.
-func WriteFile(name string, text []byte) error {
-	dir := filepath.Dir(name)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // it is gone when all went well
-	_, err = tmp.Write(text)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
