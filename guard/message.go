@@ -38,6 +38,9 @@ func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) 
 	if n := v.seenHere(f); n >= mostVisits {
 		return nil, "", v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", fmt.Sprintf("Loop: seen here %d times; check where this address forwards to", n)))
 	}
+	if alias := v.forwardedBefore(f); alias != "" {
+		return nil, "", v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", "Loop: this message has gone through "+alias+" before"))
+	}
 	var mended []field
 	if v.server.Role == policy.MX {
 		mended = v.inbound(f)
@@ -52,6 +55,7 @@ func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) 
 	}
 	var out bytes.Buffer
 	out.WriteString(v.received(time.Now()))
+	out.WriteString(v.deliveredTo())
 	for _, each := range mended {
 		out.Write(each.raw)
 	}

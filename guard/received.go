@@ -2,6 +2,7 @@ package guard
 
 import (
 	"crypto/tls"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,29 @@ func (v *session) received(now time.Time) string {
 		parts = append(parts, "for "+v.to[0].Grant.To().String())
 	}
 	return "Received: " + strings.Join(parts, "\r\n\t") + ";\r\n\t" + now.Format(dateFormat) + "\r\n"
+}
+
+// deliveredTo marks what an alias forwards to foreign addresses with the alias,
+// so that it is known when it comes back (RFC 9228). With more recipients it
+// would tell one of the other; then the number of hops ends a loop.
+func (v *session) deliveredTo() string {
+	if len(v.to) != 1 || v.to[0].Grant.Leaves() == 0 {
+		return ""
+	}
+	return "Delivered-To: " + v.to[0].Grant.Alias() + "\r\n"
+}
+
+// forwardedBefore returns an alias of the recipients that leads to foreign
+// addresses and has forwarded this message before, or "".
+func (v *session) forwardedBefore(f []field) string {
+	for _, a := range v.to {
+		if a.Grant.Leaves() > 0 && slices.ContainsFunc(f, func(each field) bool {
+			return each.is("Delivered-To") && strings.EqualFold(strings.Trim(each.body(), "<> \t"), a.Grant.Alias())
+		}) {
+			return a.Grant.Alias()
+		}
+	}
+	return ""
 }
 
 // heloText returns the client's name where it is one, else says that it is none:

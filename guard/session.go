@@ -163,6 +163,9 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	v.note(e)
 	if hold != "" {
 		v.note(Event{Kind: Held, From: v.from, Why: hold})
+		if v.server.Role == policy.MX {
+			return mail.NewReply(250, "2.0.0", "Stored as "+v.message) // a stranger's administrator has nothing to release
+		}
 		return mail.NewReply(250, "2.0.0", "Stored as "+v.message+" and held: "+hold+". Your administrator can release it")
 	}
 	if over != "" {

@@ -80,6 +80,7 @@ type Limits struct {
 	PerUser      Rate            // messages of one identity; beyond they are held
 	PerUserBytes Rate            // octets of one identity; beyond they are held
 	PerClient    Rate            // recipients of one trusted client that has no rate of its own
+	PerAlias     Rate            // foreign addresses to which one alias forwards strangers' messages; beyond they are held
 	Clients      map[string]Rate // of those that have one of their own, for who composes Rate
 	HeaderBytes  int             // of a message's header section
 	HeaderLines  int
@@ -93,6 +94,7 @@ var DefaultLimits = Limits{
 	PerUser:      Rate{1000, 24 * time.Hour},
 	PerUserBytes: Rate{2 << 30, 24 * time.Hour},
 	PerClient:    Rate{300, time.Hour},
+	PerAlias:     Rate{300, time.Hour},
 	HeaderBytes:  256 << 10,
 	HeaderLines:  1000,
 	Hops:         50, // RFC 5321 section 6.3 calls 100 safe; 50 is what Postfix takes
@@ -106,6 +108,7 @@ type State struct {
 	messages    Buckets
 	bytes       Buckets
 	recipients  Buckets
+	forwarded   Buckets // by aliases, to foreign addresses
 	pace        Buckets // how fast our own people send
 	tunnels     Buckets // how fast they open them
 	strangers   Buckets // and strangers, who must not crowd out ours

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"postern/internal/problem"
@@ -33,7 +34,32 @@ func (b *compiler) aliases(d Domain, c *domain) {
 		}
 		e := expansion{b: b, seen: map[string]bool{}}
 		e.add(a, d.Name, nil)
-		c.aliases[name] = &alias{goes: e.goes, at: a.At}
+		c.aliases[name] = &alias{name: name + "@" + d.Name.ASCII(), goes: e.goes, at: a.At}
+	}
+}
+
+// bounces holds each sender in whose name an alias forwards to a foreign
+// domain to what it is for: bounces must end with somebody of ours. One that
+// leads outside again would forward a bounce with a sender, to be bounced
+// again, without end: each is a new message, whose hops nobody counts.
+func (b *compiler) bounces(s Source) {
+	for _, d := range s.Domains {
+		for _, a := range d.Aliases {
+			sender := a.Sender.Address()
+			if a.Sender.IsZero() || a.Sender.Null() || b.p.domains[sender.Domain().ASCII()] == nil {
+				continue // an alias that needs one was refused
+			}
+			back := b.p.find(mail.ForwardTo(sender))
+			outside := slices.IndexFunc(back.goes, func(g Destination) bool { return b.p.domains[g.To.Domain().ASCII()] == nil })
+			switch {
+			case !back.known:
+				b.warn(a.At, fmt.Sprintf("alias %q of %s forwards in the name of %s, which does not exist, so bounces come back to nobody", a.Name, d.Name, sender),
+					"list that mailbox, or name one that exists")
+			case outside >= 0:
+				b.stop(a.At, fmt.Sprintf("alias %q of %s forwards in the name of %s, which leads to %s: a bounce would be forwarded again, without end", a.Name, d.Name, sender, back.goes[outside].To),
+					`write sender = "owner-NAME@DOMAIN", and an alias of that name that leads to a mailbox of yours`)
+			}
+		}
 	}
 }
 
@@ -80,7 +106,7 @@ func (e *expansion) follow(a Alias, to mail.Address, above []string) {
 			`write sender = "owner-NAME@DOMAIN" with a domain of yours, which then gets the bounces`)
 		return
 	case d == nil:
-		destination.From = a.Sender
+		destination.From, destination.Foreign = a.Sender, true
 	case !d.asked && !d.mailboxes[fold(to.Local())]:
 		e.fail(a.At, fmt.Sprintf("alias %s leads to %s, which does not exist", above[0], to), "correct it, or list the mailbox")
 		return

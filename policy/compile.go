@@ -40,6 +40,7 @@ type domain struct {
 }
 
 type alias struct {
+	name string // name@domain
 	goes []Destination
 	at   problem.Pos
 }
@@ -160,6 +161,7 @@ func (b *compiler) domains(s Source) {
 			b.catchAll(d)
 		}
 	}
+	b.bounces(s)
 }
 
 func (b *compiler) catchAll(d Domain) {

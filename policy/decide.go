@@ -114,7 +114,7 @@ func (q *query) ask(last stage) *Refusal {
 
 // grant makes the one Grant that the role can give.
 func (q *query) grant() Grant {
-	g := Grant{to: q.to, goes: q.target.goes, ask: q.target.ask, policy: q.p.source.Hash, client: q.client, from: q.from}
+	g := Grant{to: q.to, goes: q.goes(), ask: q.target.ask, alias: q.target.alias, policy: q.p.source.Hash, client: q.client, from: q.from}
 	switch q.role() {
 	case Submission, Submissions:
 		g.reason, g.who = Authenticated, q.client.Identity
@@ -133,6 +133,20 @@ func (q *query) grant() Grant {
 		g.reason, g.who, g.origin = Inbound, q.target.domain.String(), q.target.at
 	}
 	return g
+}
+
+// goes returns where the message goes and in whose name. What came from the
+// null reverse-path, a notice, is forwarded from the null reverse-path: nobody
+// may be told of its end (RFC 5321 section 4.5.5, RFC 3834 section 2).
+func (q *query) goes() []Destination {
+	if !q.from.Null() {
+		return q.target.goes
+	}
+	list := slices.Clone(q.target.goes)
+	for i := range list {
+		list[i].From = mail.ReversePath{}
+	}
+	return list
 }
 
 func (q *query) senders() []Senders {
@@ -155,6 +169,10 @@ func (p *Policy) Unknown(to mail.ForwardPath) *Refusal {
 	r.Rule = "mailbox"
 	return r
 }
+
+// Alias returns the alias that a forward-path is, as name@domain in small
+// letters and without a detail, or "". It grants nothing.
+func (p *Policy) Alias(to mail.ForwardPath) string { return p.find(to).alias }
 
 // Ours reports whether mail for a domain stays here: it is one of the
 // domains, or the name of this host.

@@ -39,8 +39,9 @@ type Client struct {
 
 // A Destination is one address that a granted message goes to.
 type Destination struct {
-	To   mail.Address
-	From mail.ReversePath // instead of the message's own; zero: as given
+	To      mail.Address
+	From    mail.ReversePath // instead of the message's own; zero: as given
+	Foreign bool             // its domain is not ours
 }
 
 // A Grant lets one recipient of one message pass. Only Decide and Renew make
@@ -51,6 +52,7 @@ type Grant struct {
 	to     mail.ForwardPath
 	goes   []Destination
 	ask    bool
+	alias  string
 	origin problem.Pos
 	policy string
 	client Client
@@ -72,6 +74,24 @@ func (g Grant) To() mail.ForwardPath { return g.to }
 // Goes returns where the message goes: the recipient itself, or what its
 // alias stands for.
 func (g Grant) Goes() []Destination { return g.goes }
+
+// Leaves returns how many foreign addresses an alias forwards a stranger's
+// message to.
+func (g Grant) Leaves() (n int) {
+	if g.reason != Inbound {
+		return 0
+	}
+	for _, d := range g.goes {
+		if d.Foreign {
+			n++
+		}
+	}
+	return n
+}
+
+// Alias returns the alias that the recipient is, as name@domain in small
+// letters and without a detail, or "".
+func (g Grant) Alias() string { return g.alias }
 
 // Ask reports that the grant holds only if the domain's next hop knows the
 // mailbox; the next hop must be asked before the recipient is accepted.

@@ -213,6 +213,11 @@ func TestAliases(t *testing.T) {
 		many = append(many, fmt.Sprintf("u%d@asked.example.org", i))
 	}
 	outside := alias("x", "b@far.example")
+	named := func(name, sender string, to ...string) Alias {
+		a := alias(name, to...)
+		a.Sender = mail.ReverseTo(must(mail.ParseAddress(sender)))
+		return a
+	}
 	foreignSender := outside
 	foreignSender.Sender = mail.ReverseTo(must(mail.ParseAddress("me@elsewhere.example")))
 	ourSender := outside
@@ -236,6 +241,11 @@ func TestAliases(t *testing.T) {
 		{"outside, in strangers' names", []Alias{outside}, "in the name of strangers", 0},
 		{"outside, in somebody else's name", []Alias{foreignSender}, "in the name of strangers", 0},
 		{"outside, in our name", []Alias{ourSender}, "", 1},
+		{"outside, in a circle of bounces", []Alias{named("x", "x@example.org", "b@far.example")}, "a bounce would be forwarded again", 0},
+		{"outside, bounces to an alias that leads outside", []Alias{named("x", "owner-x@example.org", "b@far.example"), named("owner-x", "anna@example.org", "c@elsewhere.example")}, "which leads to c@elsewhere.example", 0},
+		{"outside, bounces outside over two aliases", []Alias{named("x", "o@example.org", "b@far.example"), alias("o", "y@example.org"), named("y", "anna@example.org", "c@elsewhere.example")}, "which leads to c@elsewhere.example", 0},
+		{"outside, bounces to a detail of itself", []Alias{named("x", "x+bounces@example.org", "b@far.example")}, "a bounce would be forwarded again", 0},
+		{"outside, bounces to a mailbox behind an alias", []Alias{named("x", "owner-x@example.org", "b@far.example"), alias("owner-x", "anna@example.org")}, "", 1},
 		{"to a route", []Alias{alias("x", `"b%far.example"@example.org`)}, "read such an address as a route", 0},
 		{"a name that is a route", []Alias{alias("x%y", "anna@example.org")}, "read such a name as a route", 0},
 		{"twice", []Alias{alias("x", "anna@example.org"), alias("X", "ben@example.org")}, "stands twice", 0},
@@ -256,6 +266,42 @@ func TestAliases(t *testing.T) {
 				t.Errorf("%s: goes to %v (%v), want %d", c.name, g.Goes(), refusal, c.goes)
 			}
 		}
+	}
+}
+
+// A message goes on in the alias's name, and a notice in nobody's: a bounce of
+// what was forwarded is not bounced again.
+func TestNoticesAreForwardedFromTheNullPath(t *testing.T) {
+	p := compiled(t, sample())
+	for _, c := range []struct{ from, want string }{
+		{"<a@elsewhere.example>", "<owner-away@example.org>"},
+		{"<>", ""},
+	} {
+		from, to := paths(c.from, "<Away@example.org>")
+		g, refusal := p.Decide(Client{Listener: "mx", Addr: netip.MustParseAddr("198.51.100.7")}, from, to)
+		if refusal != nil || len(g.Goes()) != 1 || g.Leaves() != 1 || g.Alias() != "away@example.org" {
+			t.Errorf("from %s: %+v (%v)", c.from, g, refusal)
+			continue
+		}
+		got := ""
+		if d := g.Goes()[0]; !d.From.IsZero() {
+			got = d.From.String()
+		}
+		if got != c.want {
+			t.Errorf("from %s: goes on from %q, want %q", c.from, got, c.want)
+		}
+		again, refusal, err := p.Renew(g.Record())
+		if err != nil || refusal != nil || again.Goes()[0] != g.Goes()[0] {
+			t.Errorf("from %s: decided again: %+v (%v, %v)", c.from, again, refusal, err)
+		}
+	}
+}
+
+func TestSenderOfAnAliasThatDoesNotExist(t *testing.T) {
+	_, err := Compile(sample())
+	_, warnings := problem.Split(err)
+	if warnings == nil || !strings.Contains(warnings.Error(), "owner-away@example.org, which does not exist, so bounces come back to nobody") {
+		t.Errorf("warnings: %v", warnings)
 	}
 }
 

@@ -34,6 +34,8 @@ var demands = []struct{ what, where, test string }{
 	{"One strict parser of addresses, whose output reads as the same", "mail/path.go", "FuzzForwardPath"},
 	{"Aliases are resolved before anything is decided, and what was decided is frozen", "policy/alias.go", "TestAliases"},
 	{"Forwarding to a foreign domain is written by the domain's owner, bounded, and in our own name", "policy/alias.go", "TestAliases"},
+	{"A bounce of what an alias forwards ends with somebody of ours, and is never forwarded with a sender", "policy/alias.go, policy/decide.go", "TestNoticesAreForwardedFromTheNullPath"},
+	{"What an alias forwards to foreign addresses is metered, and known when it comes back", "guard/budget.go, guard/received.go", "TestAliasesToForeignAddressesAreMetered"},
 	{"A catch-all leads to one mailbox of ours", "policy/compile.go", "TestCatchAll"},
 	{"A listener has one role", "policy/source.go", "TestRolesAndCommands"},
 	{"A login needs TLS; its identity is the verified name, and dies with HELO and STARTTLS", "internal/identity, smtp/auth.go", "TestRolesAndCommands"},

@@ -361,6 +361,8 @@ func (v *prover) judge(c Client, l ProvedListener, from mail.ReversePath, r kind
 		x.What = "granted, and leads nowhere"
 	case !g.IsZero() && l.Role == "mx" && v.leavesFor(g):
 		x.What = "a stranger's mail would be relayed through an alias in its own name"
+	case !g.IsZero() && from.Null() && slices.ContainsFunc(g.goes, func(d Destination) bool { return !d.From.IsZero() }):
+		x.What = "a notice would be forwarded with a sender, to whom another could be sent"
 	default:
 		return
 	}
@@ -368,9 +370,10 @@ func (v *prover) judge(c Client, l ProvedListener, from mail.ReversePath, r kind
 	v.counter(x)
 }
 
-// leavesFor reports whether a grant leads outside with the sender as given.
+// leavesFor reports whether a grant leads outside with the sender as given,
+// which is the null reverse-path of a notice alone.
 func (v *prover) leavesFor(g Grant) bool {
-	return slices.ContainsFunc(g.goes, func(d Destination) bool {
+	return !g.from.Null() && slices.ContainsFunc(g.goes, func(d Destination) bool {
 		return d.From.IsZero() && !v.ours(d.To.Domain())
 	})
 }

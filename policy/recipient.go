@@ -17,6 +17,7 @@ type target struct {
 	ask      bool
 	domain   mail.Domain // ours
 	goes     []Destination
+	alias    string      // the alias that it is, name@domain; "": it is none
 	at       problem.Pos // the line that made it so
 }
 
@@ -71,7 +72,7 @@ func (d *domain) find(local string, a mail.Address) target {
 	}
 	for _, each := range []string{name, base} {
 		if found := d.aliases[each]; found != nil {
-			t.known, t.goes, t.at = true, found.goes, found.at
+			t.known, t.goes, t.at, t.alias = true, found.goes, found.at, found.name
 			return t
 		}
 		if d.mailboxes[each] {

@@ -24,6 +24,11 @@ func (r *Relay) note(e guard.Event) {
 		r.wall.relayed(time.Now())
 		r.metrics.strangerGrants.Inc()
 	}
+	for _, g := range e.Grants {
+		if g.Leaves() > 0 {
+			r.metrics.forwarded.Add(float64(g.Leaves()))
+		}
+	}
 	level := slog.LevelInfo
 	switch e.Kind {
 	case guard.Held, guard.OverBudget, guard.NotStored:
@@ -36,12 +41,13 @@ func (r *Relay) note(e guard.Event) {
 }
 
 // leaves reports whether a grant to a stranger leads to somebody else's domain
-// in the stranger's name. The proof says that none does; this counts all the same.
+// in the stranger's name; a notice has none. The proof says that none does; this
+// counts all the same.
 func (r *Relay) leaves(grants []policy.Grant) bool {
 	p := r.current.Load().policy
 	for _, g := range grants {
 		for _, d := range g.Goes() {
-			if d.From.IsZero() && !p.Ours(d.To.Domain()) {
+			if d.From.IsZero() && !g.From().Null() && !p.Ours(d.To.Domain()) {
 				return true
 			}
 		}

@@ -30,6 +30,7 @@ type metrics struct {
 	auditClosed    prometheus.Gauge
 	auditAt        prometheus.Gauge
 	strangerGrants prometheus.Counter
+	forwarded      prometheus.Counter
 	reloads        *prometheus.CounterVec
 	deliveries     *prometheus.CounterVec
 	deliverySecs   prometheus.Histogram
@@ -74,9 +75,10 @@ func newMetrics() *metrics {
 		Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 1800, 3600, 14400, 86400},
 	})
 	m.strangerGrants = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_stranger_grants_total", Help: "Strangers' messages relayed to others: 0 for ever."})
+	m.forwarded = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_alias_forwards_total", Help: "Foreign addresses to which aliases forwarded strangers' messages, in our own name."})
 	m.breakouts = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_breakouts_total", Help: "Identities that began to send far more than they are used to."})
 	m.withdrawn = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_trust_withdrawn_total", Help: "Trusted clients that lost their trust: others seem to hide behind their addresses."})
-	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants, m.breakouts, m.withdrawn)
+	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants, m.forwarded, m.breakouts, m.withdrawn)
 	return m
 }
 

@@ -130,12 +130,16 @@ func (r *Relay) count(e guard.Event) {
 	case guard.Accepted:
 		who := r.sender(&e)
 		to := make([]meter.Address, 0, 8)
+		alias := ""
 		for _, g := range e.Grants {
+			if g.Leaves() > 0 {
+				alias = meter.Alias(g.Alias())
+			}
 			for _, d := range g.Goes() {
 				to = append(to, meter.Address{Destination: d.To.Domain().ASCII(), Leaves: r.others(d.To.Domain())})
 			}
 		}
-		leaves := r.traffic.Accepted(now, meter.Message{Who: who, From: e.Peer, To: to, Size: e.Size, Held: e.Why != ""})
+		leaves := r.traffic.Accepted(now, meter.Message{Who: who, Alias: alias, From: e.Peer, To: to, Size: e.Size, Held: e.Why != ""})
 		if who != "" {
 			r.alert(now, who, leaves)
 		}
@@ -175,8 +179,13 @@ func (r *Relay) countDelivery(e deliver.Event) {
 		return
 	}
 	who := e.Origin.Identity
-	if e.From.Null() && e.Origin.Listener == "" {
+	switch to, err := mail.ParseForwardPath(e.Grant.To); {
+	case e.From.Null() && e.Origin.Listener == "":
 		who = meter.Ourselves
+	case who == "" && err == nil && r.others(e.To.Domain()):
+		if alias := r.policy().Alias(to); alias != "" {
+			who = meter.Alias(alias)
+		}
 	}
 	r.traffic.Delivery(time.Now(), who, e.Origin.Peer, e.Destination, s)
 }

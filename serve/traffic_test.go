@@ -455,3 +455,51 @@ func TestRejectWithNotices(t *testing.T) {
 		}
 	}
 }
+
+// What strangers send on through an alias is counted as the alias's, not as
+// everybody's, and no budget of our people pays for it.
+func TestTrafficNamesTheAlias(t *testing.T) {
+	s := only(loopback(ordinary()), "mx")
+	d := &s.Policy.Domains[0]
+	d.Aliases = append(d.Aliases, policy.Alias{
+		Name: "away", To: []mail.Address{must(mail.ParseAddress("x@far.example"))}, Sender: mail.ReverseTo(must(mail.ParseAddress("anna@example.org"))),
+	})
+	s.Traffic.All = Budget{Octets: 1 << 20, Per: meter.Daily, Text: "1MiB/day"}
+	r := run(t, s)
+	from, to := must(mail.ParseReversePath("<a@elsewhere.example>")), must(mail.ParseForwardPath("<Away@example.org>"))
+	g, refusal := r.policy().Decide(policy.Client{Listener: "mx", Addr: netip.MustParseAddr("198.51.100.7")}, from, to)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.note(guard.Event{Kind: guard.Accepted, Role: policy.MX, Listener: "mx", Size: 1000, Grants: []policy.Grant{g}})
+	r.delivered(deliver.Event{
+		Message: "A", To: must(mail.ParseAddress("x@far.example")), Destination: "far.example", Size: 1000, From: from,
+		Origin: queue.Origin{Listener: "mx"}, Grant: g.Record(),
+		Outcome: queue.Outcome{State: queue.Delivered, Via: queue.Via{Host: "mx.far.example", Took: 5}},
+	})
+	now := time.Now()
+	want := []meter.Row{{Name: "(alias away@example.org)", Sums: meter.Sums{Messages: 1, Recipients: 1, In: 1000, Delivered: 1, Out: 1000}}}
+	if diff := cmp.Diff(want, r.traffic.Since(now, now.Add(-time.Hour), meter.Identity).Rows); diff != "" {
+		t.Error(diff)
+	}
+	if n := r.traffic.Leaves(now, meter.Daily, ""); n != 0 {
+		t.Errorf("%d octets of the budget for all were taken", n)
+	}
+	for name, want := range map[string]float64{"postern_alias_forwards_total": 1, "postern_stranger_grants_total": 0} {
+		if got := gathered(t, r.Relay, name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}
+
+// gathered returns the value of a counter without labels.
+func gathered(t *testing.T, r *Relay, name string) float64 {
+	t.Helper()
+	for _, family := range must(r.metrics.registry.Gather()) {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}

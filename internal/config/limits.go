@@ -18,6 +18,7 @@ var limitsBlock = block{
 		{"per_user", "rate", "1000/d", "messages of a user; beyond, they are held"},
 		{"per_user_bytes", "size a day", "2GiB/d", "octets of a user; beyond, messages are held"},
 		{"per_client", "rate", "300/h", "recipients of a trusted client; beyond, messages are held"},
+		{"per_alias", "rate", "300/h", "foreign addresses to which an alias forwards strangers' mail; beyond, messages are held"},
 		{"connections", "number", "2000", "at once, of all clients"},
 		{"connections_per_client", "number", "20", "at once, of one address"},
 		{"new_connections", "rate", "60/m", "of one address"},
@@ -40,6 +41,7 @@ var limitsBlock = block{
 			}
 		}
 		s.rate("per_client", func(rate guard.Rate) { g.PerClient = rate })
+		s.rate("per_alias", func(rate guard.Rate) { g.PerAlias = rate })
 		s.number("connections", func(n int) { e.Connections = n })
 		s.number("connections_per_client", func(n int) { e.PerClient, e.PerNetwork = n, max(n, 50) })
 		s.rate("new_connections", func(rate guard.Rate) { g.Connections = rate })

@@ -46,6 +46,10 @@ const (
 	Nowhere   = "(none)"      // a client without an address, the bare <postmaster>
 )
 
+// Alias is the name under which strangers' mail is counted that an alias, as
+// name@domain, forwards to foreign addresses.
+func Alias(name string) string { return "(alias " + name + ")" }
+
 // How many names an hour or a month holds while it lasts. Strangers choose
 // their networks, and the domains that our people write to are many: 4,096 of
 // each cost a megabyte. Identities are the operator's own, and budgets are
@@ -309,11 +313,12 @@ func (m *Meter) addTo(to string, s *Sums) {
 
 // A Message is one that was accepted.
 type Message struct {
-	Who  string     // the identity or trusted client; "": a stranger
-	From netip.Addr // the client
-	To   []Address  // those that it goes to; they are sorted
-	Size int64      // in octets
-	Held bool
+	Who   string     // the identity or trusted client; "": a stranger
+	Alias string     // the name of the alias that forwards a stranger's message, as Alias makes it, or ""
+	From  netip.Addr // the client
+	To    []Address  // those that it goes to; they are sorted
+	Size  int64      // in octets
+	Held  bool
 }
 
 // An Address is one of the addresses that a message goes to.
@@ -349,7 +354,7 @@ func (m *Meter) Accepted(now time.Time, a Message) (leaves int64) {
 		m.addTo(rest[0].Destination, &each)
 		rest = rest[n:]
 	}
-	m.add(now, cmp.Or(a.Who, Strangers), a.From, &all)
+	m.add(now, cmp.Or(a.Who, a.Alias, Strangers), a.From, &all)
 	return all.Leaves
 }
 
