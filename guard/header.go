@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"postern/mail"
 )
 
 // A field is one header field as it came, with its line ends. What is not
@@ -37,11 +39,18 @@ func count(f []field, name string) int {
 
 var errHeaderLong = errors.New("the header section is too long")
 
+// headRoom is how much of a message is looked at for what stands before its
+// first field; the engine takes no line that is longer.
+const headRoom = 4096
+
 // cutHeader reads the header section of a message, up to the empty line, which
 // is taken off, or to the first line that can belong to no header: a message
-// without one is all body. rest is what follows.
+// without one is all body. What a program left before the first field, see
+// mail.CutMailboxLine, is passed over. rest is what follows.
 func cutHeader(r io.Reader, most int) (header []byte, rest io.Reader, err error) {
-	b := bufio.NewReaderSize(r, 4096)
+	b := bufio.NewReaderSize(r, headRoom)
+	head, _ := b.Peek(headRoom)                                  // an error is met again below
+	_, _ = b.Discard(len(head) - len(mail.CutMailboxLine(head))) // it was seen
 	var h bytes.Buffer
 	for {
 		line, err := b.ReadSlice('\n')

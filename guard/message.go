@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	netmail "net/mail"
 	"slices"
 	"strings"
 	"time"
@@ -186,9 +185,9 @@ func (v *session) submitted(f []field) ([]field, mail.Reply) {
 		if !each.is("From") && !each.is("Sender") && !each.is("Resent-From") && !each.is("Resent-Sender") {
 			continue
 		}
-		list, err := addresses(each.body())
-		if err != nil {
-			return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("Header %s holds no address that we can read; fix the sending program", each.name())))
+		list, err := mail.ParseAddressList(each.body())
+		if err != nil || len(list) == 0 {
+			return nil, v.refuse(CauseHeader, unreadable(each.name(), err))
 		}
 		for _, a := range list {
 			if refusal := v.policy.Author(v.client(), a); refusal != nil {
@@ -203,6 +202,16 @@ func (v *session) submitted(f []field) ([]field, mail.Reply) {
 		return nil, v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", "Header From is missing; fix the sending program"))
 	}
 	return v.mend(f, authors), mail.Reply{}
+}
+
+// unreadable refuses a field of which nobody can say for sure whom it names.
+func unreadable(name string, err error) mail.Reply {
+	var syntax *mail.SyntaxError
+	why := ""
+	if errors.As(err, &syntax) {
+		why = fmt.Sprintf(" (at character %d: %s)", syntax.At+1, syntax.What)
+	}
+	return mail.NewReply(550, "5.6.0", "Header "+name+" holds no address that we can read"+why+"; fix the sending program")
 }
 
 func (v *session) mend(f []field, authors int) []field {
@@ -230,31 +239,3 @@ func (v *session) mend(f []field, authors int) []field {
 
 // dateFormat is date-time of RFC 5322 section 3.3.
 const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
-
-// addresses reads the mailboxes of a field; groups and an empty list are none.
-func addresses(body string) ([]mail.Address, error) {
-	parsed, err := netmail.ParseAddressList(body)
-	if err != nil {
-		return nil, err
-	}
-	var list []mail.Address
-	for _, p := range parsed {
-		at := strings.LastIndexByte(p.Address, '@')
-		if at < 0 {
-			return nil, errors.New("an address without a domain")
-		}
-		d, err := mail.ParseDomain(p.Address[at+1:])
-		if err != nil {
-			return nil, err
-		}
-		a, err := mail.NewAddress(p.Address[:at], d)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, a)
-	}
-	if len(list) == 0 {
-		return nil, errors.New("no address")
-	}
-	return list, nil
-}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,6 +10,13 @@ import (
 
 func (b *bench) deliver(t *testing.T, client string, message string) string {
 	t.Helper()
+	return b.deliverBy(t, "DATA", client, message)
+}
+
+// deliverBy sends a message by DATA or BDAT and returns the last reply.
+func (b *bench) deliverBy(t *testing.T, how, client, message string) string {
+	t.Helper()
+	message = strings.ReplaceAll(message, "\n", "\r\n")
 	lines := []string{"EHLO c.example"}
 	sender := "<a@far.example>"
 	switch b.Role {
@@ -19,13 +27,18 @@ func (b *bench) deliver(t *testing.T, client string, message string) string {
 		sender = "<scanner@example.org>"
 	case policy.MX:
 	}
-	lines = append(lines, "MAIL FROM:"+sender, "RCPT TO:<anna@example.org>", "DATA", strings.ReplaceAll(message, "\n", "\r\n")+"\r\n.")
+	lines = append(lines, "MAIL FROM:"+sender, "RCPT TO:<anna@example.org>")
+	if how == "BDAT" {
+		lines = append(lines, fmt.Sprintf("BDAT %d LAST\r\n%s", len(message)+2, message))
+	} else {
+		lines = append(lines, "DATA", message+"\r\n.")
+	}
 	replies := b.talk(t, client, lines...)
 	return replies[len(replies)-1]
 }
 
 func TestMessages(t *testing.T) {
-	hops := strings.Repeat("Received: by x\n", 50)
+	hops := strings.Repeat("Received: by x\n", 100)
 	for _, c := range []struct {
 		name, role, message string
 		want                string   // how the reply begins
@@ -68,12 +81,19 @@ func TestMessages(t *testing.T) {
 		},
 		{"with a header and no body", "mx", "Subject: s", "250", []string{"Subject: s\r\n\r\n"}, nil},
 		{"with a line in its header that is none", "submission", "Subject: s\nhello there\nFrom: ben@example.org\n\ntext", "250", []string{"From: <anna@example.org>", "Subject: s\r\n\r\nhello there\r\nFrom: ben@example.org\r\n"}, nil},
-		{"in circles", "mx", hops + "\ntext", "554 5.4.6 Loop: 50 hops", nil, nil},
+		{"in circles", "mx", hops + "\ntext", "554 5.4.6 Loop: 100 hops", nil, nil},
 		{"in circles through us", "mx", strings.Repeat("Received: from c.example\n\tby mx.example.org (Postern)\n\twith ESMTP id X; now\n", 4) + "\ntext", "554 5.4.6 Loop: seen here 4 times", nil, nil},
 		{"by us thrice, as a list may bring it", "mx", strings.Repeat("Received: by mx.example.org (Postern) with ESMTP id X; now\n", 3) + strings.Repeat("Received: by other.example (Postern)\n", 9) + "\ntext", "250", nil, nil},
-		{"in circles almost", "mx", hops[15:] + "\ntext", "250", nil, nil},
+		{"with 99 hops", "mx", hops[15:] + "\ntext", "250", nil, nil},
 		{"with a long header", "mx", strings.Repeat("X: "+strings.Repeat("y", 900)+"\n", 300) + "\ntext", "550 5.6.0 The header is longer than 262144 octets", nil, nil},
 		{"with many fields", "mx", strings.Repeat("X: y\n", 1001) + "\ntext", "550 5.6.0 The header has more than 1000 fields", nil, nil},
+
+		{"with an author in windows-1252", "submission", "From: =?windows-1252?Q?B=FCro?= < anna@example.org >\nSubject: s\n\ntext", "250", []string{"From: =?windows-1252?Q?B=FCro?= < anna@example.org >\r\n"}, nil},
+		{"resent by an author in iso-2022-jp", "submission", "From: anna@example.org\nResent-From: =?iso-2022-jp?B?GyRCO0NFRBsoQg==?= <anna@example.org>\n\ntext", "250", nil, nil},
+		{"in somebody else's name, in windows-1252", "submission", "From: =?windows-1252?Q?B=FCro?= <ben@example.org>\n\ntext", "550 5.7.1", nil, nil},
+		{"in two names, one behind an encoded word", "submission", "From: anna@example.org, =?gb2312?B?1cXI/Q==?= <ben@example.org>\n\ntext", "550 5.7.1", nil, nil},
+		{"with an address as name", "submission", "From: anna@example.org <ben@example.org>\n\ntext", "550 5.6.0 Header From holds no address that we can read (at character 18: a comma is missing between two addresses)", nil, nil},
+		{"from a device with an author in latin-1", "trusted", "From: B\xfcro <scanner@example.org>\n\ntext", "250", nil, nil},
 
 		{"from a device", "trusted", "Subject: scan\n\ntext", "250", []string{"From: <scanner@example.org>", "Received: by mx.example.org"}, []string{"10.1.2.40"}},
 		{"from a device in anna's name", "trusted", "From: anna@example.org\n\ntext", "550 5.7.1", nil, nil},
@@ -104,6 +124,50 @@ func TestMessages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A message that begins with what a mailbox file or an editor has at that
+// place keeps its fields; one that is all text keeps all of its text.
+func TestWhatStandsBeforeTheHeader(t *testing.T) {
+	const mark, line = "\xef\xbb\xbf", "From anna Mon Nov 30 10:00:00 2026\n"
+	for _, c := range []struct {
+		name, before, fields string
+		kept                 bool
+	}{
+		{"nothing", "", "Subject: s\n", false},
+		{"a separator line", line, "Subject: s\n", false},
+		{"one that was quoted", ">" + line, "Subject: s\n", false},
+		{"one of other programs", "From - Mon, 30 Nov 2026 10:00:00 +0000\n", "Subject: s\n", false},
+		{"a byte order mark", mark, "Subject: s\n", false},
+		{"both", mark + line, "Subject: s\n", false},
+		{"both, the other way", line + mark, "Subject: s\n", false},
+		{"text that begins so", "From here on I write\n", "", true},
+		{"a mark and text", mark + "hello\n", "", true},
+		{"a long line", "From " + strings.Repeat("x", 990) + "\n", "Subject: s\n", false},
+	} {
+		for _, role := range []string{"submission", "mx", "trusted"} {
+			for _, how := range []string{"DATA", "BDAT"} {
+				t.Run(role+", "+how+", "+c.name, func(t *testing.T) {
+					r, _ := policy.ParseRole(role)
+					b := newBench(r)
+					b.Limits.Pause = 0
+					client := stranger
+					if r == policy.Trusted {
+						client = "10.1.2.40"
+					}
+					got := b.deliverBy(t, how, client, c.before+c.fields+"\ntext\n")
+					if !strings.HasPrefix(got, "250") || len(b.tray.bodies) != 1 {
+						t.Fatalf("%s, %d stored", got, len(b.tray.bodies))
+					}
+					header, text, _ := strings.Cut(b.tray.bodies[0], "\r\n\r\n")
+					before := strings.ReplaceAll(c.before, "\n", "\r\n")
+					if (c.fields != "") != strings.Contains(header, "\r\nSubject: s") || strings.Contains(text, before) != (c.kept || before == "") || strings.Contains(header, mark) {
+						t.Errorf("stored\n%q", b.tray.bodies[0])
+					}
+				})
+			}
+		}
 	}
 }
 

@@ -97,7 +97,7 @@ var DefaultLimits = Limits{
 	PerAlias:     Rate{300, time.Hour},
 	HeaderBytes:  256 << 10,
 	HeaderLines:  1000,
-	Hops:         50, // RFC 5321 section 6.3 calls 100 safe; 50 is what Postfix takes
+	Hops:         100, // RFC 5321 section 6.3 asks for at least as many; mostVisits finds our own circles long before
 }
 
 // State is what all listeners of one relay share: who came how often, and who

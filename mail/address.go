@@ -107,7 +107,7 @@ func (c *cursor) local() (string, error) {
 	var local string
 	var err error
 	if c.peek() == '"' {
-		local, err = c.quoted()
+		local, err = c.quoted(false)
 	} else {
 		local, err = c.dotted()
 	}
@@ -139,7 +139,9 @@ func (c *cursor) dotted() (string, error) {
 	return c.text[start:c.at], nil
 }
 
-func (c *cursor) quoted() (string, error) {
+// quoted reads a quoted string. In a header field it may have been folded, and
+// hold tabs and octets of any charset.
+func (c *cursor) quoted(field bool) (string, error) {
 	c.at++ // the opening quote
 	var b strings.Builder
 	for !c.done() {
@@ -154,10 +156,10 @@ func (c *cursor) quoted() (string, error) {
 				return "", c.fail("a backslash quotes nothing")
 			}
 			ch = c.text[c.at]
-			if ch < ' ' || ch > '~' {
+			if isControl(ch) && (!field || ch != '\t') || ch > '~' && !field {
 				return "", c.fail("this character cannot be quoted")
 			}
-		case ch < ' ' || ch == 0x7f:
+		case isControl(ch) && (!field || ch != '\t'):
 			return "", c.fail("control characters are not allowed")
 		}
 		b.WriteByte(ch)

@@ -14,10 +14,12 @@ type Field struct{ Name, Body string }
 type Header []Field
 
 // ParseHeader reads the header section at the start of a message, up to the
-// empty line or the first line that can belong to no header. It takes CRLF
+// empty line or the first line that can belong to no header; what stands before
+// the first field, see CutMailboxLine, is passed over. It takes CRLF
 // and LF line ends, since what arrived may have passed through anything.
 func ParseHeader(b []byte) Header {
 	var h Header
+	b = CutMailboxLine(b)
 	for len(b) > 0 {
 		line := b
 		if i := bytes.IndexByte(b, '\n'); i >= 0 {
@@ -44,6 +46,26 @@ func ParseHeader(b []byte) Header {
 	}
 	return h
 }
+
+// CutMailboxLine returns a message without what programs leave before its first
+// field: a byte order mark, and the line that parts messages in a mailbox file
+// (RFC 4155), with the ">" that quotes it in a text. A message that has no field
+// behind them is all text, and comes back as it is.
+func CutMailboxLine(b []byte) []byte {
+	rest := bytes.TrimPrefix(b, byteOrderMark)
+	if bytes.HasPrefix(bytes.TrimLeft(rest, ">"), []byte("From ")) {
+		_, rest, _ = bytes.Cut(rest, []byte("\n"))
+		rest = bytes.TrimPrefix(rest, byteOrderMark)
+	}
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	name, _, ok := strings.Cut(string(line), ":")
+	if !ok || !isFieldName(strings.TrimRight(name, " \t")) {
+		return b
+	}
+	return rest
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
 func isFieldName(s string) bool {
 	for i := 0; i < len(s); i++ {

@@ -57,7 +57,10 @@ func TestParseHeader(t *testing.T) {
 	if len(h) != 3 || h.Get("received") != "one\ttwo" || h.Get("Subject") != "x" || len(h.All("x")) != 1 {
 		t.Errorf("ParseHeader = %q", h)
 	}
-	if h := ParseHeader([]byte("From nobody\nA: b\n")); len(h) != 0 {
+	if h := ParseHeader([]byte("From anna Mon Nov 30 10:00:00 2026\nA: b\n")); len(h) != 1 {
+		t.Errorf("the separator line of a mailbox file is passed over, got %q", h)
+	}
+	if h := ParseHeader([]byte("Hello nobody\nA: b\n")); len(h) != 0 {
 		t.Errorf("a first line that is no field ends the header, got %q", h)
 	}
 }

@@ -58,6 +58,8 @@ func isAlnum(b byte) bool {
 	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9'
 }
 
+func isControl(b byte) bool { return b < ' ' || b == 0x7f }
+
 // isAtext reports whether b may stand in an atom (RFC 5322 section 3.2.3);
 // bytes above 0x7f are UTF-8 and were checked as such (RFC 6531 section 3.3).
 func isAtext(b byte) bool {
