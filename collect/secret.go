@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"postern/internal/plaintext"
 )
 
 // minSecret is the least length of a secret, in octets of its text.
@@ -23,7 +25,7 @@ func ReadSecret(path string) (string, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("%s can be read by others than its owner (%v); chmod 600 %s", path, info.Mode().Perm(), path)
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := plaintext.ReadFile(path)
 	if err != nil {
 		return "", err
 	}

@@ -278,7 +278,7 @@ func isOdd(local string) bool {
 		switch {
 		case r <= ' ', r == 0x7f, strings.ContainsRune(`%!@:,;|"<>()[]\`+"`", r):
 			return true
-		case r >= 0xff00 && r <= 0xffef, r >= 0xfe50 && r <= 0xfe6f, r >= 0x80 && r <= 0xa0, r >= 0x2000 && r <= 0x206f:
+		case r >= 0xff00 && r <= 0xffef, r == 0xfeff, r >= 0xfe50 && r <= 0xfe6f, r >= 0x80 && r <= 0xa0, r >= 0x2000 && r <= 0x206f:
 			return true
 		}
 		return false

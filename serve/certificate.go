@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/internal/plaintext"
 	"postern/internal/problem"
 	"postern/internal/state"
 )
@@ -46,7 +47,7 @@ func loadCertificates(from Certificate, clientCAs []string) (*certificates, erro
 	}
 	c.clients = x509.NewCertPool()
 	for _, name := range clientCAs {
-		text, err := os.ReadFile(name)
+		text, err := plaintext.ReadFile(name)
 		if err != nil {
 			return nil, problem.At(from.At, fmt.Sprintf("client_ca %s: %v", name, err), "name a PEM file that this user can read")
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"postern/internal/attr"
 	"postern/internal/deliver"
 	"postern/internal/maildir"
+	"postern/internal/plaintext"
 	"postern/internal/problem"
 	"postern/internal/queue"
 	"postern/internal/resolve"
@@ -111,7 +111,7 @@ func login(path string, at problem.Pos) (user string, pass deliver.Secret, err e
 	if path == "" {
 		return "", "", nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := plaintext.ReadFile(path)
 	if err != nil {
 		return "", "", problem.At(at, fmt.Sprintf("the login cannot be read: %v", err), "let the relay's user read it")
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"postern/internal/plaintext"
 	"postern/plan"
 	"postern/report"
 )
@@ -131,13 +131,13 @@ func readLines(file string) ([]string, error) {
 		defer f.Close()
 		in = f
 	}
-	var lines []string
-	s := bufio.NewScanner(in)
+	var all []string
+	s := plaintext.Scanner(in)
 	for s.Scan() {
 		line, _, _ := strings.Cut(s.Text(), "#")
 		if line = strings.TrimSpace(line); line != "" {
-			lines = append(lines, line)
+			all = append(all, line)
 		}
 	}
-	return lines, s.Err()
+	return all, s.Err()
 }

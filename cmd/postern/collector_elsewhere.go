@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"postern/collect"
+	"postern/internal/plaintext"
 	"postern/internal/resolve"
 	"postern/mail"
 )
@@ -78,7 +79,7 @@ func (f *collectorFlags) startMailbox(ctx context.Context, r *resolve.Resolver) 
 
 // readSecret reads a secret from a file, so that it stands in no argument.
 func readSecret(file string) (string, error) {
-	text, err := os.ReadFile(file)
+	text, err := plaintext.ReadFile(file)
 	if err != nil {
 		return "", &exit{code: exitIO, err: err}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"postern/guard"
 	"postern/internal/identity"
+	"postern/internal/plaintext"
 	"postern/policy"
 )
 
@@ -67,7 +68,7 @@ func (s *secrets) read(c *cobra.Command) (identity.Secret, error) {
 		fmt.Fprintf(c.OutOrStdout(), "password  %s   (shown once)\n", string(password))
 		return password, nil
 	case s.stdin:
-		line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 4096)).ReadString('\n')
+		line, err := bufio.NewReader(plaintext.Reader(io.LimitReader(c.InOrStdin(), 4096))).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", &exit{code: exitIO, err: err}
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -138,6 +139,45 @@ func TestAllProblemsInOneRun(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "none.hcl")); err == nil || !strings.Contains(err.Error(), "postern init writes one") {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// A list that an editor of Windows wrote has a byte order mark at its head and
+// CRLF at the ends of its lines; its first entry is like the others.
+func TestListsOfWindows(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{
+		"names": "\xef\xbb\xbfanna\r\nben\r\n", "addresses": "\xef\xbb\xbfanna@example.org\r\nben@example.org", "networks": "\xef\xbb\xbf10.1.2.40\r\n",
+		"wide": "\xff\xfea\x00", "joined": "anna\n\xef\xbb\xbfben\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Read("f.hcl", []byte(frame+`
+domain "example.org" {
+  recipients = file("names")
+  deliver    = "hold"
+  alias "sales" { to = file("addresses") }
+}
+user "anna" { may_send_as = file("addresses") }
+trusted_client "scanner" {
+  address     = file("networks")
+  may_send_as = file("addresses")
+}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	org := s.Policy.Domains[0]
+	got := fmt.Sprint(org.Mailboxes, org.Aliases[0].To, s.Policy.Users[0].MaySendAs, s.Policy.Trusted[0].Networks[0].Prefix, s.Policy.Trusted[0].MaySendAs)
+	if want := "[anna ben] [anna@example.org ben@example.org]"; !strings.HasPrefix(got, want) || strings.Contains(got, "\ufeff") {
+		t.Errorf("got %q, want %q and so on", got, want)
+	}
+	for name, want := range map[string]string{"wide": "f.hcl:7:16: file wide: read wide: its text is UTF-16; save it as UTF-8", "joined": "mailbox \"\\ufeffben\""} {
+		if _, err := Read("f.hcl", []byte(frame+"domain \"a.example\" {\n  recipients = file(\""+name+"\")\n  deliver = \"hold\"\n}")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
 	}
 }
 

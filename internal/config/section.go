@@ -15,6 +15,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"postern/guard"
+	"postern/internal/plaintext"
 	"postern/internal/problem"
 )
 
@@ -234,7 +235,7 @@ func (r *reader) lines(e *hclsyntax.FunctionCallExpr) []value {
 		path = filepath.Join(filepath.Dir(r.path), path)
 	}
 	r.settings.Files = append(r.settings.Files, path)
-	text, err := os.ReadFile(path)
+	text, err := plaintext.ReadFile(path)
 	if err != nil {
 		r.stop(at, fmt.Sprintf("file %s: %v", name.text, err), "name a file that this user can read; it is looked for beside the configuration")
 		return nil

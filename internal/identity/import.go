@@ -1,13 +1,13 @@
 package identity
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 
+	"postern/internal/plaintext"
 	"postern/internal/problem"
 )
 
@@ -24,10 +24,10 @@ import (
 //
 // A user of whom we have no SCRAM keys gets them at the first login that
 // shows the password (PLAIN, LOGIN).
-func (s *Store) Import(file string, lines io.Reader) (int, error) {
+func (s *Store) Import(file string, from io.Reader) (int, error) {
 	var made []record
 	var problems []error
-	in := bufio.NewScanner(lines)
+	in := plaintext.Scanner(from)
 	for n := 1; in.Scan(); n++ {
 		line := strings.TrimRight(in.Text(), "\r")
 		if line == "" || line[0] == '#' {

@@ -15,6 +15,8 @@ func TestImport(t *testing.T) {
 		{"a passwd file that is empty behind", "Bert@Example.org:{ARGON2ID}" + argon + "::::::", "bert@example.org argon2id []", ""},
 		{"a user id alone", "bert:" + argon + ":1000", "bert argon2id []", ""},
 		{"comments, empty lines, CRLF", "# users\r\n\r\nbert:" + sha + "\r\n", "bert sha512-crypt []", ""},
+		{"a byte order mark", "\xef\xbb\xbfbert:" + sha, "bert sha512-crypt []", ""},
+		{"UTF-16", "\xff\xfeb\x00", "", "u: its text is UTF-16; save it as UTF-8"},
 		{"no colon", "bert", "", "u:1: a line is name:{SCHEME}verifier"},
 		{"no name", ":" + sha, "", "u:1: \"\": a name is not empty"},
 		{"directory search", "*)(x:" + sha, "", "a name has none of the characters"},

@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postern/internal/plaintext"
 )
 
 // System makes a Resolver as the machine's own files say: /etc/resolv.conf
@@ -78,9 +79,9 @@ func hostsFile(path string) (map[string][]netip.Addr, error) {
 // as every other reader of the file does.
 func readHosts(r io.Reader) (map[string][]netip.Addr, error) {
 	hosts := map[string][]netip.Addr{}
-	lines := bufio.NewScanner(r)
-	for lines.Scan() && len(hosts) < maxHosts {
-		line, _, _ := strings.Cut(lines.Text(), "#")
+	in := plaintext.Scanner(r)
+	for in.Scan() && len(hosts) < maxHosts {
+		line, _, _ := strings.Cut(in.Text(), "#")
 		words := strings.Fields(line)
 		if len(words) < 2 {
 			continue
@@ -96,5 +97,5 @@ func readHosts(r io.Reader) (map[string][]netip.Addr, error) {
 			}
 		}
 	}
-	return hosts, lines.Err()
+	return hosts, in.Err()
 }
