@@ -375,6 +375,28 @@ func (b *battery) shelve(s *spool) {
 	}
 }
 
+// passed returns the plays whose recipient was accepted and whose message was
+// held back.
+func (b *battery) passed(plays []probe.Play) []probe.Play {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var held []probe.Play
+	for _, p := range plays {
+		if b.done[p.Form.ID].Outcome == verdict.Passed {
+			held = append(held, p)
+		}
+	}
+	return held
+}
+
+// exchange returns what was played of one form.
+func (b *battery) exchange(id string) (verdict.Exchange, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, ok := b.done[id]
+	return x, ok
+}
+
 // exchanges returns what was played, in the order of the plan.
 func (b *battery) exchanges(order []plan.Form) []verdict.Exchange {
 	b.mu.Lock()

@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"net/netip"
-	"slices"
 
 	"postern/probe"
 	"postern/verdict"
@@ -18,17 +17,8 @@ func (p *port) clues(ctx context.Context, j verdict.Judgement) verdict.Judgement
 	if proof == nil || proof.Egress == x || proof.SeenFrom.IsValid() && proof.SeenFrom == p.evidence.From.Unmap() {
 		return j
 	}
-	if p.o.Resolver != nil {
-		if names, err := p.o.Resolver.Names(ctx, x); err == nil {
-			for _, name := range names[:min(len(names), maxClues)] {
-				if !slices.Contains(p.evidence.Names, name) {
-					p.evidence.Names = append(p.evidence.Names, name)
-				}
-			}
-		}
-		if name := p.evidence.Session.Name(); name != "" {
-			p.evidence.BannerAt = p.addresses(ctx, name)
-		}
+	if name := p.evidence.Session.Name(); name != "" && p.o.Resolver != nil {
+		p.evidence.BannerAt = p.addresses(ctx, name)
 	}
 	if !proof.SeenFrom.IsValid() && len(p.evidence.Session.Certificate) == 0 && p.pace.wait(ctx) == nil {
 		look := probe.Forward{SMTP: p.smtp}
@@ -39,7 +29,7 @@ func (p *port) clues(ctx context.Context, j verdict.Judgement) verdict.Judgement
 	return verdict.Judge(p.evidence)
 }
 
-// maxClues is how many names or addresses of one thing are looked at.
+// maxClues is how many addresses of one name are looked at.
 const maxClues = 20
 
 func (p *port) addresses(ctx context.Context, name string) []netip.Addr {

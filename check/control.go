@@ -2,9 +2,11 @@ package check
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"postern/mail"
+	"postern/plan"
 	"postern/probe"
 	"postern/transcript"
 	"postern/verdict"
@@ -12,7 +14,7 @@ import (
 
 // The controls tell a server that refuses strangers' mail from one that
 // refuses us. Where nobody has named a domain or a mailbox of the server, its
-// own name gives the guesses: RFC 5321 section 4.5.1 demands a postmaster in
+// own names give the guesses: RFC 5321 section 4.5.1 demands a postmaster in
 // each of its domains, and one without a domain at all.
 
 // askControls asks until a known recipient is found, then one that cannot exist.
@@ -22,11 +24,7 @@ import (
 // send it to whoever owns the name.
 func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 	guessing := p.facts.Domain.IsZero() && p.facts.Local.IsZero()
-	takesAll := false
-	if guessing && p.usable(v) && !p.ignoresUs {
-		foreign, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Recipient: p.recipient(p.tokens[len(p.tokens)-1]).String()}})
-		takesAll = err == nil && foreign[0].Reply.Positive()
-	}
+	p.refuses = p.refusesStranger(ctx, v)
 	for _, candidate := range p.candidates() {
 		if !p.usable(v) {
 			break
@@ -37,16 +35,41 @@ func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 			break // no other candidate could fare better
 		}
 		if asked[0].Reply.Positive() {
-			if !takesAll {
+			if !guessing || p.mayAdopt(candidate) {
 				p.adopt(candidate)
 			}
 			break
 		}
+		if verdict.MeaningOf(asked[0].Reply) == verdict.UnknownUser && p.facts.Domain.IsZero() {
+			p.facts.Domain = domainOf(candidate) // it serves the domain, and has no postmaster there
+		}
 	}
-	p.guessed = guessing && p.facts.Local.IsZero()
+	p.settleNames()
+	if p.facts.Domain.IsZero() || !p.usable(v) {
+		return
+	}
+	asked, _ := v.Ask(ctx, p.controlSender(), []verdict.Asked{unknownAt("@" + p.facts.Domain.String())})
+	p.evidence.Asked = append(p.evidence.Asked, asked...)
+}
+
+// refusesStranger reports whether the server refuses a recipient of ours for
+// good, as strangers' forms are: only then is what it accepts its own.
+func (p *port) refusesStranger(ctx context.Context, v *probe.Visit) bool {
+	if !p.usable(v) || p.ignoresUs {
+		return false
+	}
+	asked, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Recipient: p.recipient(p.tokens[len(p.tokens)-1]).String()}})
+	return err == nil && (asked[0].Reply.Permanent() || verdict.MeaningOf(asked[0].Reply) == verdict.DeniesRelay)
+}
+
+// settleNames chooses a domain and a host for the forms that need one, where
+// none was found: mail that the DNS leads here is the server's, and the parent
+// of the host's name is the likeliest guess.
+func (p *port) settleNames() {
+	if p.facts.Domain.IsZero() && len(p.names.domains) > 0 {
+		p.facts.Domain = p.names.domains[0]
+	}
 	if p.facts.Domain.IsZero() && !p.facts.Host.IsZero() {
-		// Nothing was accepted: the parent of the host's name is the likeliest
-		// domain of its own, and the forms need one.
 		if p.facts.Domain = p.facts.Host.Parent(); !strings.Contains(p.facts.Domain.String(), ".") {
 			p.facts.Domain = p.facts.Host
 		}
@@ -54,12 +77,6 @@ func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 	if p.facts.Host.IsZero() {
 		p.facts.Host = p.facts.Domain // forms that name the host then say the same as those that name the domain
 	}
-	if p.facts.Domain.IsZero() || !p.usable(v) {
-		return
-	}
-	unknown := "nosuch-" + unknownLocal + "@" + p.facts.Domain.String()
-	asked, _ := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Control: verdict.UnknownRecipient, Recipient: unknown}})
-	p.evidence.Asked = append(p.evidence.Asked, asked...)
 }
 
 // controlSender returns the sender that the forms use too, so that a server
@@ -71,24 +88,35 @@ func (p *port) controlSender() string {
 	return p.sender(p.tokens[len(p.tokens)-1]).String()
 }
 
-// unknownLocal is a name that no mailbox has.
-const unknownLocal = "pq7x2mzk4v"
+// unknownAt returns the control for a recipient whose local part no mailbox
+// has; at is its domain with the at sign before it, or "".
+func unknownAt(at string) verdict.Asked {
+	return verdict.Asked{Control: verdict.UnknownRecipient, Recipient: "nosuch-pq7x2mzk4v" + at}
+}
 
+// maxCandidates is how many recipients are asked about before the last, the
+// postmaster without a domain: some servers hang up at the tenth refusal.
+const maxCandidates = 7
+
+// candidates returns the recipients that the server may know: the mailbox that
+// was named, the postmasters of the domain that was named and of those that are
+// led here, then those of every name, and the one without a domain.
 func (p *port) candidates() []string {
 	var list []string
 	add := func(text string) {
-		for _, have := range list {
-			if strings.EqualFold(have, text) {
-				return
-			}
+		if !slices.ContainsFunc(list, func(have string) bool { return strings.EqualFold(have, text) }) {
+			list = append(list, text)
 		}
-		list = append(list, text)
 	}
 	if !p.facts.Local.IsZero() {
 		add(p.facts.Local.String())
 	}
-	for _, d := range []mail.Domain{p.facts.Domain, p.facts.Host.Parent(), p.facts.Host} {
-		if !d.IsZero() && strings.Contains(d.String(), ".") {
+	domains := append([]mail.Domain{p.facts.Domain}, p.names.domains...)
+	for _, host := range append([]mail.Domain{p.facts.Host}, p.names.hosts...) {
+		domains = append(domains, host.Parent(), host)
+	}
+	for _, d := range domains {
+		if !d.IsZero() && strings.Contains(d.String(), ".") && len(list) < maxCandidates {
 			add("postmaster@" + d.String())
 		}
 	}
@@ -96,11 +124,24 @@ func (p *port) candidates() []string {
 	return list
 }
 
+func domainOf(recipient string) mail.Domain {
+	a, err := mail.ParseAddress(recipient)
+	if err != nil {
+		return mail.Domain{} // the postmaster without a domain
+	}
+	return a.Domain()
+}
+
+// mayAdopt reports whether a recipient that was taken is the server's own.
+func (p *port) mayAdopt(recipient string) bool {
+	return p.refuses || p.names.itsOwn(domainOf(recipient))
+}
+
 // adopt remembers the mailbox and its domain for the forms that need them.
 func (p *port) adopt(recipient string) {
 	a, err := mail.ParseAddress(recipient)
 	if err != nil {
-		return // the bare postmaster names no domain
+		return // the postmaster without a domain
 	}
 	if p.facts.Local.IsZero() {
 		p.facts.Local = a
@@ -145,8 +186,50 @@ func (p *port) askAgain(ctx context.Context) {
 			return
 		}
 		p.evidence.Asked[i] = asked[0]
-		if a.Control == verdict.KnownRecipient && asked[0].Reply.Positive() && !p.guessed {
+		if a.Control == verdict.KnownRecipient && asked[0].Reply.Positive() && p.mayAdopt(a.Recipient) {
 			p.adopt(a.Recipient)
 		}
 	}
+}
+
+// askUnknown asks, where the server takes mail for unknown recipients of its
+// domain, whether it does so of every name in which a form that it took ends:
+// only there does a catch-all explain why it did.
+func (p *port) askUnknown(ctx context.Context, played []verdict.Exchange) {
+	var controls []verdict.Asked
+	for _, x := range played {
+		if x.Outcome != verdict.Taken || x.Form.Set == plan.Owner {
+			continue
+		}
+		if x.Form.Realm() != plan.Home {
+			return // no catch-all of its own domain explains that
+		}
+		c := unknownAt(atDomain(x.Envelope.Recipient))
+		known := func(a verdict.Asked) bool { return strings.EqualFold(a.Recipient, c.Recipient) }
+		if !slices.ContainsFunc(p.evidence.Asked, known) && !slices.ContainsFunc(controls, known) {
+			controls = append(controls, c)
+		}
+	}
+	taken := func(a verdict.Asked) bool { return a.Control == verdict.UnknownRecipient && a.Reply.Positive() }
+	if len(controls) == 0 || !slices.ContainsFunc(p.evidence.Asked, taken) || p.pace.wait(ctx) != nil {
+		return
+	}
+	v, err := p.smtp.Open(ctx, &transcript.Transcript{})
+	if err != nil {
+		return
+	}
+	defer v.Close()
+	if p.usable(v) {
+		asked, _ := v.Ask(ctx, p.controlSender(), controls)
+		p.evidence.Asked = append(p.evidence.Asked, asked...)
+	}
+}
+
+// atDomain returns the end of a recipient from its last at sign on, "" of one
+// that has no domain outside of quotes.
+func atDomain(recipient string) string {
+	if i := strings.LastIndexByte(recipient, '@'); i >= 0 && !strings.HasSuffix(recipient, `"`) {
+		return recipient[i:]
+	}
+	return ""
 }

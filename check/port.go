@@ -41,11 +41,13 @@ type port struct {
 	smtp      probe.SMTP
 	evidence  verdict.Evidence
 	plays     []probe.Play
+	said      map[string]string // the form that said it, by what forms look like on the wire: none is played twice
 	battery   *battery
 	tokens    []plan.Token // one for each form, the last for the controls' sender
 	recipient func(plan.Token) mail.Address
 	ignoresUs bool // it has left a stranger's recipient without an answer
-	guessed   bool // the domain is a guess that nothing confirms: no mail goes there
+	names     names
+	refuses   bool // it refuses a stranger's recipient, so that what it accepts is its own
 }
 
 // An otherDoorError is returned for a port that is no mail server's.
@@ -75,7 +77,7 @@ func (p *port) run(ctx context.Context) error {
 		return nil
 	}
 	p.evidence.Session, p.evidence.From = visit.Session, visit.Local.Addr()
-	p.learn(visit.Session)
+	p.learn(ctx, visit.Session)
 	if err := p.takeTokens(ctx); err != nil {
 		visit.Close()
 		return err
@@ -240,31 +242,15 @@ func (p *port) open(ctx context.Context, s probe.SMTP) (*probe.Visit, error) {
 	}
 }
 
-// learn takes the target's name for itself from its banner or EHLO reply.
-func (p *port) learn(s verdict.Session) {
-	if !p.facts.Host.IsZero() {
-		return
-	}
-	for _, r := range []mail.Reply{s.Banner, s.Hello} {
-		if len(r.Lines) == 0 {
-			continue
-		}
-		word, _, _ := strings.Cut(r.Lines[0], " ")
-		d, err := mail.ParseDomain(word)
-		if err == nil && !d.IsLiteral() && strings.Contains(d.String(), ".") {
-			p.facts.Host = d
-			return
-		}
-	}
-}
-
 // prepare makes the plays: an envelope and a message for each form.
 func (p *port) prepare(forms []plan.Form) []probe.Play {
 	if p.o.Backup != nil {
 		p.facts.Backup = p.o.Backup(p.addr.Addr(), p.facts.Host)
 	}
 	before := len(p.plays)
-	seen := map[string]bool{} // what a form looks like on the wire, so that none is played twice
+	if p.said == nil {
+		p.said = map[string]string{}
+	}
 	for _, f := range forms {
 		token := p.tokens[slices.IndexFunc(p.forms, func(g plan.Form) bool { return g.ID == f.ID })]
 		play, missing := p.makePlay(f, token)
@@ -275,10 +261,12 @@ func (p *port) prepare(forms []plan.Form) []probe.Play {
 			x.Why = "needs " + missing[0]
 		case f.Set == plan.Owner && p.o.Collector == nil:
 			x.Why = "needs a collector (--collector DOMAIN)"
-		case seen[key]:
-			continue // another form says the same to this server
+		case p.said[key] != "" && f.As.IsZero():
+			x.Why = verdict.TheSame + p.said[key]
+		case p.said[key] != "":
+			continue // one name more that is no other
 		default:
-			seen[key] = true
+			p.said[key] = f.ID
 			if why, impossible := probe.Impossible(p.evidence.Session, f.Move.Name); impossible {
 				x.Outcome, x.Stage, x.Why, x.Needs, x.Tries, x.At = verdict.NotOffered, verdict.AtMove, why, false, 1, time.Now()
 				break
@@ -308,12 +296,30 @@ func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
 	to := p.recipient(t)
 	e, missing := f.Expand(p.facts, t, to)
 	return probe.Play{
-		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Blind: p.o.Collector == nil || p.guessed && f.Recipient.Uses("dom"),
+		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Held: p.held(f),
 		Message: probe.Message{
 			Token: t, Form: f.ID, From: p.sender(t), Recipient: to,
 			Target: p.addr.Addr().String(), Date: time.Now(), Note: p.o.Note,
 		},
 	}, missing
+}
+
+// held returns why no message is sent in a form whose recipient is accepted,
+// or "".
+func (p *port) held(f plan.Form) string {
+	if p.o.Collector == nil {
+		return "there is no collector"
+	}
+	for _, name := range []struct {
+		mark  string
+		value mail.Domain
+	}{{"dom", p.facts.Domain}, {"host", p.facts.Host}} {
+		d := firstDomain(f.As, name.value)
+		if f.Recipient.Uses(name.mark) && !p.refuses && !p.names.itsOwn(d) {
+			return "the server takes strangers' recipients, and that " + d.String() + " is its own is a guess"
+		}
+	}
+	return ""
 }
 
 // sender returns our address of a token: answers to it name the token too.
@@ -392,8 +398,10 @@ func (p *port) playAll(ctx context.Context, visit *probe.Visit) {
 	<-ended
 	b.play(ctx) // what the first session handed back after the others had ended
 	p.retry(ctx)
+	p.carry(ctx)
 	played := b.exchanges(p.forms)
 	p.confirm(ctx, played)
+	p.askUnknown(ctx, played)
 	p.evidence.Exchanges = inOrder(p.forms, append(p.evidence.Exchanges, played...))
 }
 
@@ -448,6 +456,45 @@ func (p *port) retry(ctx context.Context) {
 		}
 		p.battery.add(again)
 		p.battery.play(ctx)
+	}
+}
+
+// carry plays to their end the forms whose message was held back because the
+// name in the recipient is a guess, once the server has shown that it relays
+// for nobody: it refused the plainest form, at whatever stage, or returned it.
+// What it takes for the name is then for itself.
+func (p *port) carry(ctx context.Context) {
+	held := p.battery.passed(p.plays)
+	if len(held) == 0 || p.o.Collector == nil || !p.turnsPlainDown(ctx) {
+		return
+	}
+	for i := range held {
+		held[i].Held = ""
+	}
+	p.battery.add(held)
+	p.battery.play(ctx)
+}
+
+// returnPatience is for a notice about the plainest form: a server that
+// returns what it took does so as soon as it looks at it.
+const returnPatience = 10 * time.Second
+
+// turnsPlainDown reports whether the plainest form was refused, or came back.
+func (p *port) turnsPlainDown(ctx context.Context) bool {
+	plain, ok := p.battery.exchange("plain")
+	if !ok || plain.Outcome != verdict.Taken || p.evidence.Blind != "" {
+		return ok && (plain.Outcome == verdict.Denied || plain.Outcome == verdict.Deferred && p.evidence.Firm(plain))
+	}
+	for until := time.Now().Add(min(returnPatience, p.o.Wait)); ; {
+		for _, a := range p.inbox.arrivals() {
+			if slices.Contains(a.Tokens, plain.Token) {
+				return a.Kind == verdict.Bounce
+			}
+		}
+		p.progress(Waiting, "whether the plainest form comes back")
+		if left := time.Until(until); left <= 0 || !came(ctx, p.inbox, left) {
+			return false
+		}
 	}
 }
 

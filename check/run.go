@@ -260,6 +260,9 @@ func (c *Checker) newPort(d door.Door, w located, a netip.AddrPort, pace *pace, 
 	if !p.facts.Local.IsZero() && p.facts.Domain.IsZero() {
 		p.facts.Domain = p.facts.Local.Domain()
 	}
+	for _, d := range []mail.Domain{c.o.Host, w.host, c.o.Domain, w.domain, p.facts.Domain} {
+		p.names.given = add(p.names.given, d)
+	}
 	if !w.host.IsZero() {
 		p.evidence.Names = []string{w.host.ASCII()}
 	}
@@ -276,7 +279,7 @@ func (c *Checker) mailServer(ctx context.Context, p *port) (report.Door, error) 
 }
 
 func (c *Checker) judged(p *port, j verdict.Judgement) report.Door {
-	if j.Verdict == verdict.Accepts && c.o.Lasting {
+	if (j.Verdict == verdict.Accepts || j.Sure == verdict.Likely) && c.o.Lasting { // what it kept may still come out
 		j.Until = time.Now().Add(tokenLife)
 	}
 	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: Judged, Text: string(j.Verdict)})

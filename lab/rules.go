@@ -150,6 +150,20 @@ func bounceLater(ctx context.Context, a open.Asked) open.Answer {
 	return answer
 }
 
+// bounceAll takes everything and returns it.
+func bounceAll(context.Context, open.Asked) open.Answer {
+	return open.Answer{Reply: accepted, Fate: open.Bounce}
+}
+
+// withoutPostmaster is closed but for the mailbox that RFC 5321 section 4.5.1
+// demands.
+func withoutPostmaster(ctx context.Context, a open.Asked) open.Answer {
+	if base, _, _ := strings.Cut(strings.ToLower(a.To.Address().Local()), "+"); base == "postmaster" || a.To.Address().Domain().IsZero() {
+		return open.Answer{Reply: unknownUser}
+	}
+	return closed(ctx, a)
+}
+
 // discard takes everything and sends nothing anywhere.
 func discard(context.Context, open.Asked) open.Answer {
 	return open.Answer{Reply: accepted, Fate: open.Keep}

@@ -124,7 +124,9 @@ func decoys() []Specimen {
 		{Name: "closed-454", What: "refuses relaying with 454, as Postfix does", Want: verdict.Closed, Server: by(denies(closed, mail.NewReply(454, "4.7.1", "relay access denied")))},
 		{Name: "bounces", What: "takes what it does not serve and returns it later", Want: verdict.Closed, Backscatter: true, Server: by(bounceLater)},
 		{Name: "discards", What: "takes everything, sends nothing", Want: verdict.Accepts, Server: by(discard)},
-		{Name: "catch-all", What: "takes every name of its own domain", Want: verdict.Accepts, Server: by(catchAll)},
+		{Name: "bounces-all", What: "takes everything for everybody and returns it later", Want: verdict.Closed, Backscatter: true, Server: by(bounceAll)},
+		{Name: "catch-all", What: "takes every name of its own domain", Want: verdict.Closed, Server: by(catchAll)},
+		{Name: "no-postmaster", What: "closed, and has no postmaster", Want: verdict.Closed, Server: by(withoutPostmaster)},
 		{Name: "data-refused", What: "takes every recipient, refuses DATA", Want: verdict.Closed, Server: func(World) open.SMTP {
 			return open.SMTP{Rule: discard, AtData: mail.NewReply(554, "5.7.1", "no valid recipients")}
 		}},
@@ -145,6 +147,9 @@ func decoys() []Specimen {
 		}},
 		{Name: "login-only", What: "lets nobody in without a login", Want: verdict.Closed, Server: func(World) open.SMTP {
 			return open.SMTP{Rule: when(loggedIn), MustAuth: mail.NewReply(530, "5.7.0", "log in first")}
+		}},
+		{Name: "login-550", What: "the same, with a code that others use for relaying", Want: verdict.Closed, Server: func(World) open.SMTP {
+			return open.SMTP{Rule: when(loggedIn), MustAuth: mail.NewReply(550, "5.7.1", "authentication required")}
 		}},
 		{Name: "blocks-us", What: "refuses the tester at the banner", Want: verdict.Inconclusive, Server: func(World) open.SMTP {
 			return open.SMTP{Refuse: mail.NewReply(554, "5.7.1", "your address is on a blocklist")}

@@ -8,6 +8,7 @@ import (
 
 	"postern/door"
 	"postern/internal/problem"
+	"postern/mail"
 )
 
 //go:embed forms.tsv
@@ -40,6 +41,8 @@ type Form struct {
 	Move      Move
 	Hole      string // key of the table of holes
 	Source    string // where the trick is described
+
+	As mail.Domain // stands for the target's host and domain; zero: those that are its facts
 }
 
 // A Move is what happens on the wire besides MAIL, RCPT and DATA: a name,
@@ -79,14 +82,50 @@ func At(d door.Door) []Form {
 	return forms
 }
 
-// Find returns the form with that id.
+// Find returns the form with that id. An id with a name behind it, as
+// helo-host=mx.example, is that form as it is played with this name.
 func Find(id string) (Form, bool) {
+	id, name, named := strings.Cut(id, "=")
+	as, err := mail.ParseDomain(name)
+	if named && (err != nil || as.IsLiteral()) {
+		return Form{}, false
+	}
 	for _, f := range All() {
-		if f.ID == id {
+		switch {
+		case f.ID != id:
+		case !named:
 			return f, true
+		case f.NamesTarget():
+			return f.Named(as), true
 		}
 	}
 	return Form{}, false
+}
+
+// NamesTarget reports whether the form holds a name of the target's.
+func (f Form) NamesTarget() bool {
+	for _, t := range []Template{f.Sender, f.Recipient, f.Move.Arg} {
+		params, _ := parseTemplate(t.params)
+		for _, name := range []string{"host", "dom"} {
+			if t.Uses(name) || params.Uses(name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Named returns the form as it is played with one more name of the target's: a
+// server may trust one of its names and not the others.
+func (f Form) Named(name mail.Domain) Form {
+	f.ID, f.As = f.Base()+"="+name.ASCII(), name
+	return f
+}
+
+// Base returns the id of the form in the table, whatever name it is played with.
+func (f Form) Base() string {
+	id, _, _ := strings.Cut(f.ID, "=")
+	return id
 }
 
 // Why returns one sentence that says what a hole is.
@@ -180,5 +219,6 @@ func Nearest(id string) string {
 	for _, f := range All() {
 		ids = append(ids, f.ID)
 	}
+	id, _, _ = strings.Cut(id, "=")
 	return problem.Nearest(id, ids)
 }

@@ -177,3 +177,31 @@ func TestAFrontMeansTheSameMachineThere(t *testing.T) {
 		}
 	}
 }
+
+// A form that names the target can be played with another name of its.
+func TestNamed(t *testing.T) {
+	token, other := Token("pt-token"), must(t, mail.ParseDomain, "gw.isp.example")
+	recipient := must(t, mail.ParseAddress, "pt-token@probe.example")
+	for _, c := range []struct{ id, sender, recipient, arg string }{
+		{"helo-host=gw.isp.example", "s-pt-token@probe.example", "pt-token@probe.example", "gw.isp.example"},
+		{"local-sender=gw.isp.example", "postmaster@gw.isp.example", "pt-token@probe.example", ""},
+		{"pct-domain=gw.isp.example", "s-pt-token@probe.example", "pt-token%probe.example@gw.isp.example", ""},
+	} {
+		f, ok := Find(c.id)
+		if !ok || !f.NamesTarget() || !f.As.Equal(other) || !strings.EqualFold(f.ID, c.id) || f.ID == f.Base() {
+			t.Fatalf("%s: %+v, %v", c.id, f, ok)
+		}
+		e, missing := f.Expand(allFacts(t), token, recipient)
+		if len(missing) > 0 || e.Sender != c.sender || e.Recipient != c.recipient || e.MoveArg != c.arg {
+			t.Errorf("%s: %+v, needs %q", c.id, e, missing)
+		}
+	}
+	for _, id := range []string{"plain=gw.isp.example", "helo-host=", "helo-host=[192.0.2.1]", "helo-host=a b", "nonsense=gw.isp.example"} {
+		if f, ok := Find(id); ok {
+			t.Errorf("%s: found %s", id, f.ID)
+		}
+	}
+	if f, _ := Find("auth-param"); !f.NamesTarget() {
+		t.Error("auth-param names the target in a parameter, and is not known to")
+	}
+}

@@ -112,6 +112,9 @@ type Envelope struct {
 // Expand fills a form's templates. What is missing is returned in words for a
 // person, each once; the envelope is then of no use.
 func (f Form) Expand(facts Facts, token Token, recipient mail.Address) (Envelope, []string) {
+	if !f.As.IsZero() {
+		facts.Host, facts.Domain = f.As, f.As
+	}
 	values := facts.values(token, recipient)
 	var missing []string
 	fill := func(t Template) (string, string) {

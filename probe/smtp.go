@@ -57,7 +57,7 @@ type Play struct {
 	Token    plan.Token
 	Local    mail.Address // a mailbox that the target serves, of the forms that need one
 	Message  Message
-	Blind    bool // nobody waits for the message: stop when the recipient is accepted
+	Held     string // why no message is sent once the recipient is accepted; "": it is sent
 }
 
 // ErrNoBanner is returned when the server accepted the connection and then

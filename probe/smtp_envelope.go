@@ -28,7 +28,7 @@ func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, err
 		return decided(asked, plays), err
 	}
 	for i := range asked {
-		if asked[i].Outcome != verdict.Taken || plays[i].Blind {
+		if asked[i].Outcome != verdict.Passed || plays[i].Held != "" {
 			continue
 		}
 		if asked[i], err = v.transact(ctx, plays[i]); err != nil {
@@ -42,7 +42,7 @@ func (v *Visit) Play(ctx context.Context, plays []Play) ([]verdict.Exchange, err
 // and whose message is still to be sent.
 func decided(asked []verdict.Exchange, plays []Play) []verdict.Exchange {
 	for i, x := range asked {
-		if x.Outcome == verdict.Taken && !plays[i].Blind {
+		if x.Outcome == verdict.Passed && plays[i].Held == "" {
 			return asked[:i]
 		}
 	}
@@ -62,8 +62,8 @@ func (v *Visit) PlayInStep(ctx context.Context, plays []Play) ([]verdict.Exchang
 	return done, nil
 }
 
-// ask sends MAIL, RCPT, RSET for every play at once. An exchange that is
-// Taken has only had its recipient accepted so far.
+// ask sends MAIL, RCPT, RSET for every play at once: no message, so that the
+// best that an exchange can be is Passed.
 func (v *Visit) ask(ctx context.Context, plays []Play) ([]verdict.Exchange, error) {
 	v.stage = verdict.AtRcpt
 	var b strings.Builder
@@ -125,7 +125,7 @@ func (v *Visit) refused(ctx context.Context, p Play, stage verdict.Stage, r mail
 
 // data sends DATA and the message of the play.
 func (v *Visit) data(ctx context.Context, p Play) (verdict.Exchange, error) {
-	if p.Blind {
+	if p.Held != "" {
 		return v.refused(ctx, p, verdict.AtRcpt, mail.NewReply(250, "", "recipient accepted; nothing was sent"))
 	}
 	v.stage = verdict.AtData
@@ -216,8 +216,10 @@ func (v *Visit) askStepwise(ctx context.Context, sender, recipient string) (from
 func (v *Visit) exchange(p Play, stage verdict.Stage, r mail.Reply) verdict.Exchange {
 	x := verdict.Exchange{Form: p.Form, Envelope: p.Envelope, Token: p.Token, Stage: stage, Reply: r, At: time.Now(), Tries: 1, Transcript: v.record}
 	switch {
-	case r.Positive():
+	case r.Positive() && stage == verdict.AtMessage:
 		x.Outcome = verdict.Taken
+	case r.Positive():
+		x.Outcome, x.Why = verdict.Passed, p.Held
 	case r.Transient():
 		x.Outcome = verdict.Deferred
 	default:

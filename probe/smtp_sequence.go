@@ -15,7 +15,7 @@ func bdat(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error) {
 	if x, done, err := v.envelope(ctx, p); done || err != nil {
 		return x, err
 	}
-	if p.Blind {
+	if p.Held != "" {
 		return v.data(ctx, p) // which sends nothing
 	}
 	message := p.Message.String()
@@ -78,7 +78,7 @@ func dataAnyway(ctx context.Context, v *Visit, p Play) (verdict.Exchange, error)
 	if r, err = v.commandRaw(ctx, v.rcptLine(p)); err != nil {
 		return verdict.Exchange{}, err
 	}
-	if p.Blind {
+	if p.Held != "" {
 		return v.refused(ctx, p, verdict.AtRcpt, r) // what comes after would be a message
 	}
 	return v.data(ctx, p)

@@ -125,6 +125,9 @@ func (s server) exchange(form plan.Form, at time.Time) verdict.Exchange {
 	case has(s.arrives, form.ID), has(s.accepted, form.ID), has(s.bounces, form.ID):
 		x.Stage, x.Outcome, x.Reply = verdict.AtMessage, verdict.Taken, s.taken
 	}
+	if x.Outcome == verdict.Taken && s.blind != "" {
+		x.Stage, x.Outcome, x.Reply, x.Why = verdict.AtRcpt, verdict.Passed, mail.NewReply(250, "2.1.5", "Ok"), s.blind
+	}
 	x.Transcript = conversation(x, s.banner)
 	return x
 }
@@ -188,7 +191,7 @@ func (s server) with(change func(*server)) server {
 var missing = map[string]string{
 	"backup-mx":      "needs a zone of our own that lists the target as an MX (--zone NAME)",
 	"relaydom-at-at": "needs a domain that the target relays for (--relay-domain NAME)", "relaydom-pct": "needs a domain that the target relays for (--relay-domain NAME)",
-	"helo-ip": "the same as helo-loopback here",
+	"helo-ip": "the same as helo-loopback",
 }
 
 // A proxyServer is how a fixture's proxy behaves.

@@ -53,8 +53,18 @@ type (
 		TLS      string          `json:"tls,omitempty"`
 		CatchAll bool            `json:"catch_all"`
 		Other    bool            `json:"open_to_other_ports,omitempty"`
+		Certain  verdict.Sure    `json:"sure,omitempty"`
 		Tested   float64         `json:"tested"`
+		Battery  jsonBattery     `json:"battery"`
+		Missing  string          `json:"no_postmaster,omitempty"`
 		Forms    []jsonForm      `json:"forms"`
+	}
+	jsonBattery struct {
+		All      int `json:"forms"`
+		Tested   int `json:"tested"`
+		Untested int `json:"untested"`
+		LeftOut  int `json:"left_out"`
+		NotAsked int `json:"not_asked_for"`
 	}
 	jsonForm struct {
 		Form        string        `json:"form"`
@@ -187,6 +197,7 @@ func (d Door) object() jsonDoor {
 	o := jsonDoor{
 		Door: d.Door, Port: d.Addr.Port(), Verdict: d.Verdict, Why: d.Why, Software: s.Name, Sure: s.Sure,
 		Banner: d.Session.Banner.Text(), TLS: d.Session.TLS, CatchAll: d.CatchAll, Other: d.Elsewhere != nil, Tested: d.Tested, Forms: []jsonForm{},
+		Certain: d.Sure, Battery: jsonBattery(d.Battery), Missing: d.NoPostmaster(),
 	}
 	for _, f := range d.Forms {
 		form := jsonForm{

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"postern/door"
-	"postern/plan"
 	"postern/remedy"
 	"postern/verdict"
 )
@@ -24,30 +23,21 @@ func (t *text) shares() {
 			least = d
 		}
 	}
-	text := percent(least.Tested)
+	text := counted(least.Battery)
 	if len(played) > 1 && slices.ContainsFunc(played, func(d *Door) bool { return d.Tested > least.Tested }) {
-		text += " at the least, at " + least.Addr.String() + ","
-	}
-	whole := 0
-	for _, f := range plan.At(least.Door) {
-		if f.Set != plan.Login && f.Set != plan.Inside {
-			whole++
-		}
-	}
-	// Forms that would look the same on the wire are played once, so a whole
-	// battery may have a few less than the table.
-	if n := len(least.Forms); n < whole/2 {
-		text += fmt.Sprintf(" of %s; the whole battery has %d", forms(n), whole)
-	} else {
-		text += fmt.Sprintf(" of the battery, %s", forms(n))
+		text += "; this is the least, at " + least.Addr.String()
 	}
 	t.part("tested", text)
 	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.State == verdict.Untested && !f.Needs }) {
 		t.part("untested", fmt.Sprintf("%s: %s", forms(len(g.forms)), g.why))
 	}
-	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.Needs && !strings.HasPrefix(f.Why, "the same as ") }) {
+	for _, g := range reasons(played, func(f verdict.FormResult) bool { return f.Needs }) {
 		need, ok := strings.CutPrefix(g.why, "needs ")
 		switch {
+		case g.why == theSame && len(g.forms) == 1:
+			need = " says the same to this server as another one"
+		case g.why == theSame:
+			need = " say the same to this server as others"
 		case ok && len(g.forms) == 1:
 			need = " needs " + need
 		case ok:
@@ -58,6 +48,23 @@ func (t *text) shares() {
 		t.part("left out", forms(len(g.forms))+need)
 	}
 }
+
+// counted says how much of a battery was decided, in numbers that add up.
+func counted(b verdict.Battery) string {
+	text := fmt.Sprintf("%d of %s", b.Tested, forms(b.All))
+	for _, rest := range []struct {
+		n    int
+		what string
+	}{{b.Untested, "untested"}, {b.LeftOut, "left out"}, {b.NotAsked, "not asked for"}} {
+		if rest.n > 0 {
+			text += fmt.Sprintf("; %d %s", rest.n, rest.what)
+		}
+	}
+	return text
+}
+
+// theSame stands for the reasons of all forms that say what another one says.
+const theSame = "the same"
 
 func forms(n int) string {
 	if n == 1 {
@@ -81,13 +88,17 @@ func reasons(doors []*Door, choose func(verdict.FormResult) bool) []reason {
 			if !choose(f) {
 				continue
 			}
-			i := slices.IndexFunc(list, func(r reason) bool { return r.why == f.Reason })
+			why := f.Reason
+			if strings.HasPrefix(why, verdict.TheSame) {
+				why = theSame
+			}
+			i := slices.IndexFunc(list, func(r reason) bool { return r.why == why })
 			if i < 0 {
 				i = len(list)
-				list = append(list, reason{why: f.Reason})
+				list = append(list, reason{why: why})
 			}
-			if !slices.Contains(list[i].forms, f.Form.ID) {
-				list[i].forms = append(list[i].forms, f.Form.ID)
+			if !slices.Contains(list[i].forms, f.Form.Base()) {
+				list[i].forms = append(list[i].forms, f.Form.Base())
 			}
 		}
 	}
@@ -112,6 +123,7 @@ var notes = []note{
 	{granted("socks5-udp"), "relays strangers' datagrams (UDP ASSOCIATE)", nil},
 	{func(d *Door) bool { return d.Elsewhere != nil && d.Verdict != verdict.Closed }, "leads strangers to other ports too", nil},
 	{func(d *Door) bool { return d.CatchAll && d.Verdict != verdict.Accepts }, "takes mail for unknown recipients of its own domain (catch-all)", nil},
+	{func(d *Door) bool { return d.NoPostmaster() != "" }, "refuses mail for its postmaster, which each of its domains must take (RFC 5321 section 4.5.1)", nil},
 }
 
 func offers(keyword string) func(*Door) bool {

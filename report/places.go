@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -119,11 +118,6 @@ func (t *text) family(four bool) verdict.Verdict {
 		}
 	}
 	return worst
-}
-
-// percent rounds down, so that only what is whole is called 100 %.
-func percent(share float64) string {
-	return fmt.Sprintf("%d%%", int(math.Floor(share*100+1e-9)))
 }
 
 // span is a duration for people.

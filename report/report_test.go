@@ -18,7 +18,7 @@ import (
 func TestExitCode(t *testing.T) {
 	for name, want := range map[string]int{
 		"closed-postfix": 0, "backscatter": 0, "open-postfix": 1, "forwarded-port": 1, "open-over-six": 1, "hostile": 1,
-		"catch-all": 2, "trap": 2, "greylisted": 2, "refused-connection": 3, "no-such-name": 3, "not-smtp": 3,
+		"catch-all": 0, "no-collector": 2, "trap": 2, "greylisted": 2, "refused-connection": 3, "no-such-name": 3, "not-smtp": 3,
 	} {
 		r, ok := fixtures()[name]
 		if !ok {

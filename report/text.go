@@ -128,18 +128,28 @@ func (t *text) answer(v verdict.Verdict) string {
 		}
 		return "relays strangers' mail: " + places(t.r, func(d *Door) bool { return d.Verdict == verdict.Open })
 	case verdict.Accepts:
-		text := "accepts: " + worst.Why
-		if !worst.Until.IsZero() {
-			text += "; what arrives later is recognised until " + worst.Until.Format("2 Jan 15:04 MST")
+		return "accepts: " + worst.Why + late(worst)
+	case verdict.Inconclusive:
+		return "inconclusive: " + worst.Why
+	case verdict.Closed:
+		text := places(t.r, func(d *Door) bool { return d.Verdict == verdict.Closed })
+		for _, d := range t.r.doors() {
+			if d.Sure == verdict.Likely {
+				return text + ": likely, and not certain" + late(d)
+			}
 		}
 		return text
-	case verdict.Inconclusive:
-		return fmt.Sprintf("inconclusive: %s; %s tested", worst.Why, percent(worst.Tested))
-	case verdict.Closed:
-		return places(t.r, func(d *Door) bool { return d.Verdict == verdict.Closed })
 	case verdict.NotTested:
 	}
 	return notTested(t.r)
+}
+
+// late says until when an arrival would still change the verdict.
+func late(d *Door) string {
+	if d.Until.IsZero() {
+		return ""
+	}
+	return "; what arrives later is recognised until " + d.Until.Format("2 Jan 15:04 MST")
 }
 
 // spoken is what a proxy speaks, for people.
@@ -321,27 +331,23 @@ func (t *text) closed() {
 
 // closedAt writes what was tried at the doors of one kind.
 func (t *text) closedAt(k door.Door, alone bool) {
-	tries := 0
 	var why []string
 	for _, d := range t.r.doors() {
 		if d.Door != k {
 			continue
 		}
-		for _, f := range d.Forms {
-			tries += f.Tries
-		}
 		if d.Verdict == verdict.Closed && !slices.Contains(why, d.Why) {
 			why = append(why, d.Why)
 		}
 	}
-	text := fmt.Sprintf("%d tries", tries)
-	if alone {
-		text += " in " + span(t.r.Took)
-	}
+	text := strings.Join(why, "; ")
 	if codes := t.r.refusals(k); len(codes) > 0 {
-		text += " (" + strings.Join(codes, ", ") + ")"
+		text += "; answers: " + strings.Join(codes, ", ")
 	}
-	t.part(k.String(), text+"; "+strings.Join(why, "; "))
+	if alone {
+		text += "; in " + span(t.r.Took)
+	}
+	t.part(k.String(), text)
 }
 
 // refusals returns the codes of the refusals at the doors of one kind, or what

@@ -32,9 +32,11 @@ type Outcome string
 
 // The outcomes. NotOffered is a refusal of its own kind: the form needs
 // something that the server does not have, such as XCLIENT, so the hole that
-// it looks for cannot be there.
+// it looks for cannot be there. Passed is no acceptance: whoever takes a
+// recipient may still refuse DATA, or the message (RFC 5321 section 4.1.1.4).
 const (
 	Taken      Outcome = "taken"       // 2xx to the end of the message
+	Passed     Outcome = "passed"      // 2xx to RCPT, and no message was sent: Exchange.Why says why
 	Denied     Outcome = "denied"      // 5xx
 	Deferred   Outcome = "deferred"    // 4xx
 	Dropped    Outcome = "dropped"     // closed the connection instead of an answer
@@ -51,7 +53,7 @@ type Exchange struct {
 	Stage      Stage
 	Outcome    Outcome
 	Reply      mail.Reply // the reply that decided, zero when there was none
-	Why        string     // of NotRun: what was missing or what stopped us
+	Why        string     // of NotRun: what was missing or what stopped us; of Passed: why nothing was sent
 	Needs      bool       // of NotRun: a fact or a permission is missing, nothing stopped us
 	Tries      int        // how often the form was played
 	At         time.Time  // of the deciding reply

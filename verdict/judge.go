@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -81,28 +80,34 @@ func (j *Judgement) decide() {
 		}
 		return
 	}
-	if n := j.Count(Accepted); n > 0 {
+	why, do := j.doubt()
+	switch n := j.Count(Accepted); {
+	case n > 0 && (why != "" || !j.keepsItsOwn()):
 		j.Verdict = Accepts
 		j.Why, j.Do = j.accepts(n)
-		return
-	}
-	if why, do := j.doubt(); why != "" {
+	case why != "":
 		j.Verdict, j.Why, j.Do = Inconclusive, why, do
-		return
+	default:
+		j.Verdict, j.Sure = Closed, Certain
+		j.Why = j.closed()
+		if n > 0 {
+			// What was refused, or came back, is certain; what was kept may still come out.
+			j.Sure = Likely
+			j.Why = fmt.Sprintf("every form that ends in a foreign domain was refused; it keeps whatever ends in its own (a catch-all), and of the %d such forms that it could still unwrap nothing arrived in %s", n, j.Waited.Round(time.Second))
+			j.keep()
+		}
 	}
-	j.Verdict = Closed
-	j.Why = j.closed()
 }
 
 func (j *Judgement) accepts(n int) (why, do string) {
-	why = fmt.Sprintf("took %d of %d forms", n, len(j.Forms)-j.notApplicable())
+	why = fmt.Sprintf("took the messages of %d forms", n)
 	if j.Blind != "" {
 		return why + "; arrivals could not be seen: " + j.Blind,
 			"give the check a collector, so that what it took can prove where it goes: --collector DOMAIN"
 	}
 	why += fmt.Sprintf(", nothing arrived in %s", j.Waited.Round(time.Second))
 	if j.CatchAll {
-		return why + "; it takes mail for unknown recipients too, so a catch-all explains this",
+		return why + "; it takes mail for unknown recipients too, so a catch-all may explain this",
 			"refuse unknown recipients, then check again"
 	}
 	return why + "; a catch-all or a trap does the same",
@@ -111,39 +116,71 @@ func (j *Judgement) accepts(n int) (why, do string) {
 
 // doubt returns why nothing can be concluded from refusals, or "".
 func (j *Judgement) doubt() (why, do string) {
-	control := j.asked(KnownRecipient)
-	_, deferred := j.firstDeferred()
 	switch {
 	case j.Session.Banner.Code != 220 && !j.Session.Banner.IsZero():
 		return "refuses us before the first command: " + j.Session.Banner.String(),
 			"test from another address, or take this one off the server's block list"
 	case len(j.Exchanges) == 0:
 		return "no form could be played", "see the transcript, or try again later"
-	case j.controlPassed(), j.demandsLogin():
-	case control.Reply.IsZero():
-		return "the control recipient was never answered, so a refusal may mean only us", "try again later, or name a mailbox of the server: --recipient ADDRESS"
-	case control.Reply.Transient():
-		return "greylisted: the control recipient was put off too (" + control.Reply.String() + ")",
-			"wait longer, the check comes again by itself: --wait 30m"
-	case control.Reply.Code == 530:
-		return "demands TLS first (" + control.Reply.String() + "), and TLS could not be made", "see the transcript of the form starttls"
-	case control.AtMail:
-		return "refuses our sender address, so the recipients were never judged (" + control.Reply.String() + ")",
-			"give the sender's domain an MX that the server can resolve (--zone), or another sender: --from ADDRESS"
-	default:
-		return "refused the control recipient " + control.Recipient + " too (" + control.Reply.String() + "), so it may be only us that it refuses",
-			"name a mailbox or a domain that the server serves: --recipient ADDRESS, --domain NAME"
 	}
-	if deferred {
-		x, _ := j.firstDeferred()
+	if why, do := j.unsent(); why != "" {
+		return why, do
+	}
+	if !j.controlPassed() && !j.demandsLogin() {
+		return j.controlRefused()
+	}
+	if x, deferred := j.firstDeferred(); deferred {
 		return fmt.Sprintf("put off (%s) without a final answer", x.Reply), "wait longer, the check comes again by itself: --wait 30m"
 	}
 	if r, ok := j.domainBlamed(); ok {
 		return "the recipient's domain was refused, not relaying (" + r.String() + ")",
 			"give the check a domain that the server can resolve: --collector DOMAIN, --zone NAME"
 	}
+	if why, do := j.notOfRelaying(); why != "" {
+		return why, do
+	}
 	if j.Tested < enough || j.coreUntested() {
 		return "too much of the battery could not be played: " + j.firstReason(), "try again later; the server may limit how often one address connects"
+	}
+	return "", ""
+}
+
+// unsent returns why the answer of forms is not known whose recipient was
+// accepted: what the server does with the message was not seen.
+func (j *Judgement) unsent() (why, do string) {
+	n, held := 0, ""
+	for _, f := range j.Forms {
+		if f.Outcome == Passed {
+			n++
+			held = f.Why
+		}
+	}
+	if n == 0 {
+		return "", ""
+	}
+	do = "name a domain that the server serves, so that the messages may be sent: --domain NAME"
+	if j.Blind != "" {
+		do = "give the check a collector, so that messages can be sent and seen to arrive: --collector DOMAIN"
+	}
+	return fmt.Sprintf("accepted the recipients of %d forms, and no message was sent: %s", n, held), do
+}
+
+// notOfRelaying returns why the refusal of the plainest form says nothing of
+// relaying: its words are about our address, from which many servers let mail
+// for their postmaster pass all the same, or about what stood in the message.
+func (j *Judgement) notOfRelaying() (why, do string) {
+	for _, x := range j.Exchanges {
+		if x.Form.ID != "plain" || x.Outcome != Denied {
+			continue
+		}
+		late := x.Stage == AtData || x.Stage == AtMessage
+		switch means := MeaningOf(x.Reply); {
+		case means == BlocksUs:
+			return "refuses our address, and may not refuse others (" + x.Reply.String() + ")", "test from another address, or take this one off the server's block list"
+		case late && means == BadContent:
+			return "took the recipient and refused what stood in the message, which may not be so of another (" + x.Reply.String() + ")",
+				"let the check's messages pass the server's filter, then check again"
+		}
 	}
 	return "", ""
 }
@@ -208,6 +245,8 @@ func (e Evidence) state(x Exchange, arrivals []Arrival) FormResult {
 		}
 	case Silent:
 		r.State, r.Reason = Untested, "no answer in time to "+string(x.Stage)
+	case Passed:
+		r.State, r.Reason = Untested, "the recipient was accepted, and no message was sent: "+x.Why
 	case NotRun:
 		r.State, r.Reason = Untested, x.Why
 	}
@@ -224,22 +263,10 @@ func (e Evidence) Firm(x Exchange) bool {
 	return deniesRelay(x.Reply) || x.Tries > 1 && !looksGreylisted(x.Reply) && e.plainRefused()
 }
 
-// deniesRelay reports whether a reply refuses relaying for good: a 454, which
-// is no code of greylisting, or one whose words say so.
-func deniesRelay(r mail.Reply) bool {
-	text := strings.ToLower(r.Text())
-	return r.Permanent() || r.Code == 454 || strings.Contains(text, "relay access denied") || strings.Contains(text, "relaying denied")
-}
+// deniesRelay reports whether a reply refuses for good, and not the moment.
+func deniesRelay(r mail.Reply) bool { return r.Permanent() || MeaningOf(r) == DeniesRelay }
 
-func looksGreylisted(r mail.Reply) bool {
-	text := strings.ToLower(r.Text())
-	for _, word := range []string{"grey", "gray", "try again", "retry", "come back", "later", "too many", "rate"} {
-		if strings.Contains(text, word) {
-			return true
-		}
-	}
-	return false
-}
+func looksGreylisted(r mail.Reply) bool { return MeaningOf(r) == TryLater }
 
 // domainBlamed returns the reply to the plainest form when it says that the
 // recipient's domain does not exist or takes no mail (X.1.2, X.1.10): then
@@ -249,91 +276,27 @@ func (e Evidence) domainBlamed() (mail.Reply, bool) {
 		if x.Form.ID != "plain" || x.Stage != AtRcpt || x.Reply.Positive() {
 			continue
 		}
-		text := strings.ToLower(x.Reply.Text())
-		code := x.Reply.Enhanced
-		blamed := code.Subject == 1 && (code.Detail == 2 || code.Detail == 10) && !strings.Contains(text, "relay")
-		for _, words := range []string{"unrouteable", "unroutable", "domain not found", "host not found", "unknown domain", "no such domain", "host unknown"} {
-			blamed = blamed || strings.Contains(text, words)
-		}
+		blamed := MeaningOf(x.Reply) == UnknownHost || strings.Contains(wordsOf(x.Reply), "unrout")
 		return x.Reply, blamed
 	}
 	return mail.Reply{}, false
 }
 
-// plainRefused reports whether the plainest form was refused for good.
-func (e Evidence) plainRefused() bool {
+// plain reports whether something is so of the plainest form.
+func (e Evidence) plain(is func(Exchange) bool) bool {
 	for _, x := range e.Exchanges {
 		if x.Form.ID == "plain" {
-			return x.Outcome == Denied || x.Outcome == Deferred && deniesRelay(x.Reply)
+			return is(x)
 		}
 	}
 	return false
 }
 
-func (e Evidence) asked(c Control) Asked {
-	var last Asked
-	for _, a := range e.Asked {
-		if a.Control != c {
-			continue
-		}
-		if a.Reply.Positive() {
-			return a
-		}
-		if last.Reply.IsZero() || !a.Reply.IsZero() {
-			last = a
-		}
-	}
-	return last
-}
-
-// controlPassed reports whether the server judged the control recipient on
-// its merits: it took it, or it knows the domain and lacks the mailbox
-// (X.1.1, RFC 3463 section 3.2), which no block of our address would say.
-func (e Evidence) controlPassed() bool {
-	for _, a := range e.Asked {
-		if a.Control != KnownRecipient || a.AtMail {
-			continue
-		}
-		if a.Reply.Positive() || a.Reply.Permanent() && a.Reply.Enhanced.Subject == 1 && a.Reply.Enhanced.Detail == 1 {
-			return true
-		}
-	}
-	return false
-}
-
-// demandsLogin reports whether the port is one where nobody gets in without a
-// login: 530 (RFC 4954 section 6), or a submission port (RFC 6409, RFC 8314)
-// that offers AUTH and refuses its own recipients as firmly as strangers'.
-func (e Evidence) demandsLogin() bool {
-	control := e.asked(KnownRecipient).Reply
-	_, tls := e.Session.Extensions["STARTTLS"]
-	if control.Code == 530 && (e.Session.TLS != "" || !tls) {
-		return true // else it may be TLS that is demanded (RFC 3207 section 4)
-	}
-	_, offers := e.Session.Extensions["AUTH"]
-	submission := e.Addr.Port() == 465 || e.Addr.Port() == 587
-	return offers && submission && control.Permanent()
-}
-
-// subaddress reports whether the form's recipient is a control mailbox with
-// an extension (RFC 5233), which belongs to that mailbox and to nobody else.
-func (e Evidence) subaddress(x Exchange) bool {
-	if x.Envelope.RecipientParams != "" {
-		return false
-	}
-	to, err := mail.ParseAddress(x.Envelope.Recipient)
-	if err != nil {
-		return false
-	}
-	base, _, plus := strings.Cut(to.Local(), "+")
-	for _, a := range e.Asked {
-		known, err := mail.ParseAddress(a.Recipient)
-		if plus && err == nil && a.Control == KnownRecipient && a.Reply.Positive() &&
-			strings.EqualFold(known.Local(), base) && known.Domain().Equal(to.Domain()) {
-			return true
-		}
-	}
-	return false
+// plainRefused reports whether the plainest form was refused for good.
+func (e Evidence) plainRefused() bool {
+	return e.plain(func(x Exchange) bool {
+		return x.Outcome == Denied || x.Outcome == Deferred && deniesRelay(x.Reply)
+	})
 }
 
 func byToken(list []Arrival) map[plan.Token][]Arrival {
@@ -344,40 +307,6 @@ func byToken(list []Arrival) map[plan.Token][]Arrival {
 		}
 	}
 	return m
-}
-
-// measure computes the share of the battery that was decided. A form that
-// lacks a fact or a permission does not apply; it is named in Needs.
-func (j *Judgement) measure() {
-	applies, decided := 0, 0
-	for _, f := range j.Forms {
-		if f.Form.Set == plan.Info {
-			continue // decides nothing
-		}
-		if f.Outcome == NotRun && f.Needs {
-			if !slices.Contains(j.Needs, f.Why) {
-				j.Needs = append(j.Needs, f.Why)
-			}
-			continue
-		}
-		applies++
-		if f.State != Untested {
-			decided++
-		}
-	}
-	if applies > 0 {
-		j.Tested = float64(decided) / float64(applies)
-	}
-}
-
-func (j *Judgement) notApplicable() int {
-	n := 0
-	for _, f := range j.Forms {
-		if f.Outcome == NotRun && f.Needs {
-			n++
-		}
-	}
-	return n
 }
 
 func (j *Judgement) coreUntested() bool {

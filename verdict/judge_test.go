@@ -85,6 +85,22 @@ func (e Evidence) control(r mail.Reply, atMail bool) Evidence {
 	return e
 }
 
+func (e Evidence) knows(recipient string, r mail.Reply) Evidence {
+	e.Asked = []Asked{{Control: KnownRecipient, Recipient: recipient, Reply: r}}
+	return e
+}
+
+func passed(why string) func(*Exchange) {
+	return func(x *Exchange) { x.Outcome, x.Reply, x.Why = Passed, mail.NewReply(250, "2.1.5", "ok"), why }
+}
+
+// catchAllEvidence is that of a server that takes any name of its own domain.
+func catchAllEvidence() Evidence {
+	e := closedEvidence().with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example"))
+	e.Asked[1].Reply = mail.NewReply(250, "2.1.5", "ok")
+	return e
+}
+
 func TestJudge(t *testing.T) {
 	greylisted := mail.NewReply(450, "4.2.0", "greylisted, try again later")
 	seenAsUs := "from tester.example (unknown [192.0.2.66]) by mx.victim.example with ESMTP; x"
@@ -101,6 +117,23 @@ func TestJudge(t *testing.T) {
 		{"the same recipient came back to us, and cannot come back to a local sender", closedEvidence().
 			with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")).arrived("pct-domain", Bounce).
 			with("pct-local-sender", taken).with("pct-local-sender", to("%probe.example@victim.example")), Closed},
+		{"accepted at RCPT, and nothing was sent", closedEvidence().with("pct-domain", passed("no reason")), Inconclusive},
+		{"a catch-all took what ends in its own domain", catchAllEvidence(), Closed},
+		{"the same, and one came through late", catchAllEvidence().arrived("pct-domain", Message, seenAsUs), Open},
+		{"the same, and another was returned: then who knows what it keeps", catchAllEvidence().with("at-at", taken).arrived("at-at", Bounce), Accepts},
+		{"the same, and one that ends in a foreign domain was taken", catchAllEvidence().with("trailing-dot", taken), Accepts},
+		{"the same, and one that ends in a foreign domain was not decided", catchAllEvidence().with("route-dom", notRun("turned away", false)), Accepts},
+		{"the same, and the address of its host takes no unknown name", func() Evidence {
+			e := catchAllEvidence().with("pct-host", taken).with("pct-host", to("%probe.example@mx.victim.example"))
+			e.Asked = append(e.Asked, Asked{Control: UnknownRecipient, Recipient: "nosuch@mx.victim.example", Reply: mail.NewReply(550, "5.1.1", "unknown")})
+			return e
+		}(), Accepts},
+		{"the same, and arrivals could not be seen", func() Evidence {
+			e := catchAllEvidence()
+			e.Blind = "it is deaf"
+			return e
+		}(), Accepts},
+		{"one was taken, and unknown recipients are not", closedEvidence().with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")), Accepts},
 		{"one came back, another is still out", closedEvidence().with("pct-domain", taken).with("at-at", taken).with("at-at", to("@probe.example@victim.example")).arrived("pct-domain", Bounce), Accepts},
 		{"refused with 454, as Postfix does", closedEvidence().all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Closed},
 		{"454, and the control was put off too", closedEvidence().control(greylisted, false).all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Inconclusive},
@@ -111,6 +144,12 @@ func TestJudge(t *testing.T) {
 		}), Closed},
 		{"the control refused like all the rest", closedEvidence().control(mail.NewReply(550, "5.7.1", "blocked"), false), Inconclusive},
 		{"the control's mailbox is missing, its domain is known", closedEvidence().control(mail.NewReply(550, "5.1.1", "no such user"), false), Closed},
+		{"the control's mailbox is missing, as Exim says it", closedEvidence().control(mail.NewReply(550, "", "Unrouteable address"), false).all(answered(Denied, mail.NewReply(550, "", "relay not permitted"))), Closed},
+		{"one word for an unknown user and for relaying", closedEvidence().control(mail.NewReply(550, "", "Invalid recipient"), false).all(answered(Denied, mail.NewReply(550, "", "Invalid recipient"))), Inconclusive},
+		{"a login is demanded of the postmaster without a domain too", closedEvidence().knows("postmaster", mail.NewReply(550, "5.7.1", "Authentication required")).all(answered(Denied, mail.NewReply(550, "5.7.1", "Authentication required"))), Closed},
+		{"a login is demanded for a domain that may be a stranger's", closedEvidence().control(mail.NewReply(550, "5.7.1", "Authentication required"), false).all(answered(Denied, mail.NewReply(550, "5.7.1", "Authentication required"))), Inconclusive},
+		{"TLS is demanded, and could not be made", closedEvidence().control(mail.NewReply(530, "5.7.0", "Must issue a STARTTLS command first"), true).all(answered(Denied, mail.NewReply(530, "5.7.0", "Must issue a STARTTLS command first"))), Inconclusive},
+		{"the plainest form is refused for our address, from which the postmaster takes mail", closedEvidence().with("plain", answered(Denied, mail.NewReply(554, "5.7.1", "blocked using dnsbl.example"))), Inconclusive},
 		{"our sender refused", closedEvidence().control(mail.NewReply(553, "5.1.8", "domain of sender does not exist"), true), Inconclusive},
 		{"a login is demanded", closedEvidence().control(mail.NewReply(530, "5.7.0", "authentication required"), true).all(answered(Denied, mail.NewReply(530, "5.7.0", "authentication required"))), Closed},
 		{"the recipient's domain is what was refused", closedEvidence().with("plain", answered(Denied, mail.NewReply(550, "5.1.2", "host unknown"))), Inconclusive},
@@ -160,7 +199,7 @@ func TestJudge(t *testing.T) {
 
 // No evidence without an arrival may ever be called open.
 func TestOnlyAnArrivalProves(t *testing.T) {
-	for _, o := range []Outcome{Taken, Denied, Deferred, Dropped, Silent, NotOffered, NotRun} {
+	for _, o := range []Outcome{Taken, Passed, Denied, Deferred, Dropped, Silent, NotOffered, NotRun} {
 		if j := Judge(closedEvidence().all(func(x *Exchange) { x.Outcome = o })); j.Verdict == Open {
 			t.Errorf("every form %q, no arrival: open", o)
 		}

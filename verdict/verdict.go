@@ -75,12 +75,14 @@ type Judgement struct {
 	Verdict     Verdict
 	Why         string // one sentence
 	Do          string // what helps when the verdict is not closed; "" otherwise
+	Sure        Sure   // of Closed: what it rests on
 	Forms       []FormResult
 	Proof       *Proof
 	Backscatter *Arrival    // a notice to a forged sender, the exhibit; nil when there was none
 	Elsewhere   *FormResult // the form by which a proxy that shuts port 25 serves strangers all the same; nil when none did
 	CatchAll    bool        // an unknown recipient of the server's own domain was accepted
 	Tested      float64     // share of the forms that apply and were really decided, 0 to 1
+	Battery     Battery     // how many forms that are
 	Needs       []string    // what is missing for the forms that do not apply yet
 }
 
