@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -33,6 +34,15 @@ type Zone struct {
 	Addresses []netip.Addr // of the collector, and of this server
 	Contact   string       // in a TXT record, so that who finds a test knows whom to ask
 
+	// Inside are networks of the operator's own. The name of a test points at an
+	// address that no stranger can have, such as 127.0.0.1 or 10.0.0.1, only when
+	// it is in one of them, or when this process tests that address now: else the
+	// zone would help web pages to reach the machines behind a browser (DNS
+	// rebinding).
+	Inside []netip.Prefix
+
+	tested tested
+
 	// Serial of the SOA record; 0 is as good as any, there are no transfers.
 	Serial uint32
 }
@@ -58,8 +68,9 @@ func NewZone(name, domain mail.Domain, addresses []netip.Addr, contact string) (
 	return &Zone{Name: name, Domain: domain, Addresses: addresses, Contact: contact}, nil
 }
 
-// BackupName returns the domain in the zone whose second MX is a.
-func (z *Zone) BackupName(a netip.Addr) mail.Domain { return BackupName(z.Name, a) }
+// BackupName returns the domain in the zone whose second MX is a, which is
+// tested now.
+func (z *Zone) BackupName(a netip.Addr) mail.Domain { return z.BackupNameOf(a, mail.Domain{}) }
 
 // Host is the name of the collector's host in the zone.
 func (z *Zone) Host() string { return hostLabel + "." + z.Name.ASCII() }
@@ -84,7 +95,7 @@ func (z *Zone) answer(name string, kind uint16) (records []dns.RR, exists bool) 
 	default:
 		label, parent, _ := strings.Cut(key, ".")
 		mark, a, ok := parseTestLabel(label)
-		if !ok || parent != apex {
+		if !ok || parent != apex || !z.pointsAt(a) {
 			return nil, false
 		}
 		records = z.test(name, kind, mark, a)
@@ -160,14 +171,16 @@ func addressRecord(name string, kind uint16, a netip.Addr) []dns.RR {
 func (z *Zone) hostTest(name string, kind uint16, rest string) []dns.RR {
 	label, host, _ := strings.Cut(rest, ".")
 	mark, a, ok := parseTestLabel(label)
-	if !ok || mark != backupMark || host == "" || kind != dns.TypeMX {
+	if !ok || mark != backupMark || host == "" || !z.pointsAt(a) || kind != dns.TypeMX {
 		return nil
 	}
 	return append(z.test(name, kind, mark, a), &dns.MX{Hdr: header(name, kind), Preference: 30, Mx: dns.CanonicalName(host)})
 }
 
-// BackupNameOf returns the domain in the zone whose further MXs are a and host.
+// BackupNameOf returns the domain in the zone whose further MXs are a, which is
+// tested now, and host.
 func (z *Zone) BackupNameOf(a netip.Addr, host mail.Domain) mail.Domain {
+	z.tested.add(a.Unmap().WithZone(""), time.Now())
 	return BackupNameOf(z.Name, a, host)
 }
 

@@ -28,6 +28,7 @@ type collectFlags struct {
 	collectorFlags
 	resolver, contact, secretFile    string
 	apiListen, apiTLSCert, apiTLSKey string
+	inside                           []string
 	json                             bool
 }
 
@@ -63,6 +64,7 @@ with the secret in --secret-file: postern check --collector-url URL
 	fl.StringVar(&f.zone, "zone", "", "zone `NAME` that we serve ourselves")
 	fl.StringVar(&f.zoneListen, "zone-listen", "", "`ADDR:PORT` of our name server, UDP and TCP (default: port 53 beside the collector)")
 	fl.StringSliceVar(&f.addresses, "address", nil, "`ADDR` of ours as others see it (default: that of --collector-listen)")
+	fl.StringSliceVar(&f.inside, "zone-inside", nil, "`NETWORK` of yours, such as 10.0.0.0/8, whose private addresses the names of tests may point at")
 	fl.StringVar(&f.resolver, "resolver", "", "`ADDR:PORT` of the DNS server that names the peers (default: the system's)")
 	fl.StringVar(&f.apiListen, "api-listen", "", "`ADDR:PORT` where checks on other machines ask")
 	fl.StringVar(&f.apiTLSCert, "api-tls-cert", "", "`FILE` of the certificate of the API; without one it listens on loopback only")
@@ -198,6 +200,13 @@ func (c *collecting) prepareZone(config *collect.Config, f *collectFlags, smtp n
 	}
 	if c.zone, err = collect.NewZone(config.Zone, config.Domain, config.Addresses, f.contact); err != nil {
 		return usage("%w", err)
+	}
+	for _, text := range f.inside {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return usage("--zone-inside: %q is no network; write it as 10.0.0.0/8", text)
+		}
+		c.zone.Inside = append(c.zone.Inside, network.Masked())
 	}
 	at := f.zoneListen
 	if at == "" {
