@@ -71,6 +71,9 @@ func (d *Deliverer) connect(ctx context.Context, way Route, h Host, fresh bool) 
 		l.addr = netop.AddrPort(conn.RemoteAddr())
 		err := d.greet(ctx, l, conn, plain)
 		if err == nil {
+			if l.tls != "" {
+				d.peers.hadTLS(key)
+			}
 			return l, nil
 		}
 		_ = conn.Close()

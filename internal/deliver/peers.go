@@ -18,6 +18,7 @@ type peers struct {
 	mu      sync.Mutex
 	failing map[netip.AddrPort]failure
 	clear   map[string]time.Time // hosts whose TLS failed: until when it is not tried
+	had     map[string]bool      // hosts with which TLS was made
 }
 
 type failure struct {
@@ -50,17 +51,34 @@ func (p *peers) down(a netip.AddrPort, now time.Time) error {
 	return f.err
 }
 
-// onlyPlain remembers that a host's TLS failed.
+// hadTLS remembers that TLS was made with a host.
+func (p *peers) hadTLS(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.had == nil || len(p.had) >= mostPeers {
+		p.had = map[string]bool{}
+	}
+	p.had[key] = true
+	delete(p.clear, key)
+}
+
+// onlyPlain remembers that a host's TLS failed; not of a host that had TLS
+// before: whoever sits on the line needs one broken handshake, and it shall not
+// be worth an hour of mail in clear.
 func (p *peers) onlyPlain(key string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.had[key] {
+		return
+	}
 	if p.clear == nil || len(p.clear) >= mostPeers {
 		p.clear = map[string]time.Time{}
 	}
 	p.clear[key] = now.Add(plainFor)
 }
 
-// plain reports that a host's TLS failed within the hour.
+// plain reports that a host's TLS failed within the hour, and that it never had
+// any.
 func (p *peers) plain(key string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -80,6 +80,47 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// One broken handshake, which whoever sits on the line can cause, costs a host
+// that had TLS before one message in clear, and not an hour of them. A host
+// that never had any is not asked again for an hour.
+func TestOneBrokenHandshakeIsNotRemembered(t *testing.T) {
+	theirs, roots := vouched(t, "mx.far.example")
+	broken := &tls.Config{MaxVersion: tls.VersionTLS10, MinVersion: tls.VersionTLS10, Certificates: theirs.Certificates} //nolint:gosec // that is how it fails
+	for _, c := range []struct {
+		name  string
+		first *tls.Config
+		want  string
+	}{
+		{"it had TLS before", theirs, "TLS 1.3,,TLS 1.3"},
+		{"it never had", broken, ",,"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(o *Options) { o.TLS = &tls.Config{RootCAs: roots} }, func(w *world) {
+				n := &node{}
+				w.ways.Default = Route{Name: "default", Kind: ToMX, TLS: May}
+				w.mx("far.example", "10 mx.far.example")
+				w.host("mx.far.example", n, "198.51.100.1:25")
+				for _, offers := range []*tls.Config{c.first, broken, theirs} {
+					n.tls = offers
+					w.send("<anna@ours.example>", "<b@far.example>")
+					after(10 * time.Minute) // no connection is kept so long
+				}
+				var got []string
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				for _, e := range w.seen {
+					if e.State == queue.Delivered {
+						got = append(got, e.Via.TLS)
+					}
+				}
+				if joined := strings.Join(got, ","); joined != c.want {
+					t.Errorf("delivered over %q, want %q", joined, c.want)
+				}
+			})
+		})
+	}
+}
+
 func TestLMTPAnswersForEachRecipient(t *testing.T) {
 	bubble(t, nil, func(w *world) {
 		w.ways.Ours["ours.example"] = Route{Name: "ours.example", Kind: ToHop, LMTP: true, Hosts: []Host{{"unix", "/run/lmtp", 0}}}
