@@ -2,12 +2,9 @@ package forward
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"postern/internal/netop"
 )
@@ -17,54 +14,27 @@ func Serve(ctx context.Context, l net.Listener, limits Limits, one func(context.
 	return NewPlaces(limits).Serve(ctx, l, one)
 }
 
-// Serve hands each connection of l to one until ctx ends or l fails, closes l,
-// and returns when every call has ended: nil after ctx has ended, else why l
-// failed. Each holds a place while it is served; where none is left it is
-// closed without a word. The context that one gets ends with ctx; one closes
-// its connection.
+// Serve hands each connection of l to one until ctx ends or l is closed, closes
+// l, and returns when every call has ended: nil after ctx has ended, else why
+// nobody can come in any more. Each holds a place while it is served; where no
+// place or no descriptor is left it is closed without a word. The context that
+// one gets ends with ctx; one closes its connection.
 func (p *Places) Serve(ctx context.Context, l net.Listener, one func(context.Context, net.Conn)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer cancel()
 	defer running.Wait() // what was begun ends in its own time, or with the caller's context
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	for wait := time.Duration(0); ; {
-		c, err := l.Accept()
-		switch {
-		case err == nil:
-			wait = 0
-			leave := p.Take(netop.AddrPort(c.RemoteAddr()).Addr())
-			if leave == nil {
-				c.Close()
-				continue
-			}
-			running.Go(func() {
-				defer leave()
-				one(ctx, c)
-			})
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed) || wait > maxAcceptWait:
-			l.Close()
-			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
-		default:
-			// Out of file descriptors, or a client that gave up in between:
-			// it passes, and a server that ends over it helps nobody.
-			wait = max(5*time.Millisecond, 2*wait)
-			pause(ctx, wait)
+	return netop.Accept(ctx, l, nil, func(c net.Conn) {
+		leave := p.Take(netop.AddrPort(c.RemoteAddr()).Addr())
+		if leave == nil {
+			c.Close()
+			return
 		}
-	}
-}
-
-const maxAcceptWait = 5 * time.Second
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+		running.Go(func() {
+			defer leave()
+			one(ctx, c)
+		})
+	})
 }
 
 // network returns what counts as one client: an IPv6 host has a whole /64.

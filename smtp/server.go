@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"postern/internal/netop"
 )
 
 // LineEnds says what the engine does with a CR or LF that stands alone.
@@ -53,47 +55,34 @@ func (s *Server) limits() *Limits {
 	return &s.filled
 }
 
-// Run serves the connections of l until ctx ends or l fails, and closes l. It
-// then answers idle clients with 421, lets messages that are under way come to
-// their end within Limits.Drain, and returns when every session has ended:
-// nil after ctx has ended, else why l failed.
+// Run serves the connections of l until ctx ends or l is closed, and closes l.
+// It then answers idle clients with 421, lets messages that are under way come
+// to their end within Limits.Drain, and returns when every session has ended:
+// nil after ctx has ended, else why nobody can come in any more. Where no
+// descriptor is left to serve a client by, it is told to come again.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
-	for wait := time.Duration(0); ; {
-		c, err := l.Accept()
-		switch {
-		case err == nil:
-			wait = 0
-			sessions.Go(func() { _ = s.ServeConn(ctx, c) }) // the session heard why in Close
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed) || wait > maxAcceptWait:
-			stop(ErrServerClosed)
-			l.Close()
-			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
-		default:
-			// Out of file descriptors, or a client that gave up in between:
-			// it passes, and a server that ends over it helps nobody.
-			wait = max(5*time.Millisecond, 2*wait)
-			pause(ctx, wait)
-		}
-	}
+	err := netop.Accept(ctx, l, s.turnAway, func(c net.Conn) {
+		sessions.Go(func() { _ = s.ServeConn(ctx, c) }) // the session heard why in Close
+	})
+	stop(ErrServerClosed)
+	return err
 }
 
-const maxAcceptWait = 5 * time.Second
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+// turnAway answers a client that there is nothing to serve it by. In TLS it
+// could not be told why.
+func (s *Server) turnAway(c net.Conn) {
+	if s.Implicit || c.SetWriteDeadline(time.Now().Add(turnPatience)) != nil {
+		return
 	}
+	_, _ = c.Write([]byte(replyBusy.String() + "\r\n")) // who is gone need not be told
 }
+
+// turnPatience is for one line into the empty buffer of a new connection.
+const turnPatience = time.Second
 
 // ServeConn serves one connection and closes it. It returns nil after QUIT,
 // else why the session ended. When ctx ends, an idle client gets 421, and a

@@ -1,6 +1,6 @@
-// Package netop is what the wires have in common: an operation on a connection
-// that ends with its context, and the error that says what failed while doing
-// what. It opens and closes nothing.
+// Package netop is what the wires have in common: the loop that lets clients
+// in, an operation on a connection that ends with its context, and the error
+// that says what failed while doing what.
 package netop
 
 import (
