@@ -57,7 +57,7 @@ var auditPorts = map[policy.Role]uint16{policy.MX: 25, policy.Submission: 587, p
 
 // audit plays the battery against every listener from every witness.
 func (g *generation) audit(ctx context.Context) (*Audited, error) {
-	a := &Audited{At: time.Now(), Listeners: len(g.settings.Ports())}
+	a := &Audited{At: time.Now(), Listeners: len(g.settings.Listeners) + len(g.settings.Gateways)}
 	visits := make(chan func() (Audited, error))
 	var mu sync.Mutex
 	var errs []error

@@ -77,7 +77,9 @@ func (r *Relay) watchTraffic(ctx context.Context) error {
 	defer minute.Stop()
 	again := time.NewTimer(lookTwice)
 	defer again.Stop()
+	pulse := r.life.pulse("the watch over traffic", slowRounds)
 	for {
+		pulse.beat()
 		select {
 		case <-ctx.Done():
 			return nil

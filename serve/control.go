@@ -91,7 +91,7 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return serveHTTP(ctx, l, mux)
+	return r.serveHTTP(ctx, l, mux)
 }
 
 func (r *Relay) page(q *http.Request) (QueuePage, error) {

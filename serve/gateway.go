@@ -34,13 +34,29 @@ type Gateway struct {
 	At      problem.Pos
 }
 
-// Ports returns all that is to be bound: listeners, and gateways as such.
+// Ports returns all that is to be bound: listeners, and gateways and the page
+// of the metrics as such.
 func (s *Settings) Ports() []Listener {
 	all := slices.Clone(s.Listeners)
 	for _, g := range s.Gateways {
 		all = append(all, Listener{Name: g.Name, Addrs: g.Addrs, At: g.At})
 	}
+	if s.Metrics.IsValid() {
+		all = append(all, Listener{Name: MetricsSocket, Addrs: []netip.AddrPort{s.Metrics}, At: s.MetricsAt})
+	}
 	return all
+}
+
+// MetricsSocket names the socket of the metrics among those of listeners; the
+// configuration gives this name to no other.
+const MetricsSocket = "metrics"
+
+// Called is how a person knows it.
+func (l Listener) Called() string {
+	if l.Name == MetricsSocket {
+		return MetricsSocket
+	}
+	return fmt.Sprintf("listener %q", l.Name)
 }
 
 // everywhere is from where a password may come through TLS.
@@ -63,24 +79,12 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 			gate.Private = everywhere
 		}
 		run := gatewayServer(w.Door, gate, gatewayLimits)
-		for key, bound := range r.sockets.Load().bound {
-			if key.name != w.Name {
-				continue
-			}
-			listener, err := copied(bound)
-			if err != nil {
-				r.complain(fmt.Errorf("gateway %q: %w", w.Name, err))
-				continue
-			}
-			s.listeners = append(s.listeners, listener)
+		for _, e := range s.of(w.Name) {
+			var listener net.Listener = e
 			if w.TLS {
 				listener = tls.NewListener(listener, g.gatewayTLS(w.Door))
 			}
-			s.group.Go(func() {
-				if err := run(r.root, listener); ctx.Err() == nil {
-					r.complain(err)
-				}
-			})
+			s.group.Go(func() { r.served(ctx, e.String(), run(r.root, listener)) })
 		}
 	}
 }

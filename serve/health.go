@@ -2,7 +2,10 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"postern/internal/queue"
@@ -24,16 +27,36 @@ func (r *Relay) tell(p Phase) {
 	}
 }
 
-// Healthy comes back, with nil, as long as the relay works: the queue knows
-// whether there is room, and the control socket answers. It may hang when the
-// relay does. A full disk is no reason to be started anew.
+// Healthy asks every part of the relay whether it works: whether a client that
+// connects is let in, and the queue, the delivery and the control socket
+// answer. A full disk is no reason to be started anew.
 func (r *Relay) Healthy(ctx context.Context) error {
-	_ = r.queue.Room(0) // what it says is the clients' affair: 452
-	if _, err := r.queue.Stats(ctx); err != nil {
-		return fmt.Errorf("the queue does not answer: %w", err)
+	signs := r.signs(ctx)
+	bad := make([]error, 0, len(signs)+2)
+	for _, part := range slices.Sorted(maps.Keys(signs)) {
+		bad = append(bad, signs[part])
 	}
-	if err := r.self.Get(ctx, "/status", &Status{}); err != nil {
-		return fmt.Errorf("the control socket does not answer: %w", err)
+	return errors.Join(append(bad, r.life.asleep(), r.unaudited())...)
+}
+
+// ails says what is wrong around the relay and stops no mail: being started
+// anew would not help.
+func (r *Relay) ails() string {
+	if r.o.Ails == nil {
+		return ""
+	}
+	return r.o.Ails()
+}
+
+// unaudited reports that the self-audit is long overdue.
+func (r *Relay) unaudited() error {
+	g := r.current.Load()
+	a := g.audited.Load()
+	if a == nil {
+		return nil
+	}
+	if since := time.Since(a.At); since > 2*g.settings.Audit.every()+time.Hour {
+		return fmt.Errorf("the last self-audit was made %v ago", since.Round(time.Minute))
 	}
 	return nil
 }
@@ -56,6 +79,9 @@ func (r *Relay) Summary(ctx context.Context) string {
 	}
 	if n := len(r.suspended.now()); n > 0 {
 		text += fmt.Sprintf("; trusted clients suspended: %d (postern top)", n)
+	}
+	if ails := r.ails(); ails != "" {
+		text += "; " + ails
 	}
 	if a := g.audited.Load(); a != nil {
 		text += "; audited " + a.At.UTC().Format(time.RFC3339)

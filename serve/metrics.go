@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -37,6 +38,7 @@ type metrics struct {
 	breakouts      prometheus.Counter
 	listeners      prometheus.Gauge
 	withdrawn      prometheus.Counter
+	unheard        prometheus.Counter
 	suspended      prometheus.Gauge
 	tunnels        prometheus.Gauge
 }
@@ -78,7 +80,8 @@ func newMetrics() *metrics {
 	m.forwarded = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_alias_forwards_total", Help: "Foreign addresses to which aliases forwarded strangers' messages, in our own name."})
 	m.breakouts = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_breakouts_total", Help: "Identities that began to send far more than they are used to."})
 	m.withdrawn = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_trust_withdrawn_total", Help: "Trusted clients that lost their trust: others seem to hide behind their addresses."})
-	m.registry.MustRegister(m.commit, m.deliverySecs, m.strangerGrants, m.forwarded, m.breakouts, m.withdrawn)
+	m.unheard = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_accept_failures_total", Help: "Clients that could not be let in, mostly for want of descriptors."})
+	m.registry.MustRegister(m.unheard, m.commit, m.deliverySecs, m.strangerGrants, m.forwarded, m.breakouts, m.withdrawn)
 	return m
 }
 
@@ -195,33 +198,29 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, age)
 }
 
-// serveMetrics serves /metrics and /healthz until ctx ends, where the
-// configuration wants it.
-func (r *Relay) serveMetrics(ctx context.Context) error {
-	at := r.current.Load().settings.Metrics
-	if !at.IsValid() {
-		return nil
-	}
-	r.metrics.registry.MustRegister(newQueueCollector(r.queue))
+// metricsPages are /metrics and /healthz.
+func (r *Relay) metricsPages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := r.queue.Room(0); err != nil {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, q *http.Request) {
+		if err := errors.Join(r.queue.Room(0), r.Healthy(q.Context())); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if ails := r.ails(); ails != "" {
+			fmt.Fprintln(w, ails)
+		}
 	})
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at.String())
-	if err != nil {
-		return fmt.Errorf("metrics: %w; choose another address", err)
-	}
-	return serveHTTP(ctx, l, mux)
+	return mux
 }
 
 // serveHTTP serves until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+func (r *Relay) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(r.o.Log.Handler(), slog.LevelDebug), // its own would write past our log
+	}
 	defer context.AfterFunc(ctx, func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

@@ -27,8 +27,9 @@ type Options struct {
 	Load  func() (Settings, error) // reads the configuration; asked at start and at each reload
 	Log   *slog.Logger
 
-	Sockets *Sockets    // bound already; nil: none is
-	Phase   func(Phase) // told of each; nil: nobody is
+	Sockets *Sockets      // bound already; nil: none is
+	Phase   func(Phase)   // told of each; nil: nobody is
+	Ails    func() string // what is wrong around the relay and keeps no mail, as a log that nobody reads; "": nothing; nil: the same
 }
 
 // A Relay is `postern serve`. New proves and audits it, Run serves.
@@ -50,7 +51,13 @@ type Relay struct {
 	deliver  *deliver.Deliverer
 	open     guard.Tunnels
 
-	around func(report func(error)) policy.Surroundings // what the machine knows of itself; a test's own
+	around  func(report func(error)) policy.Surroundings // what the machine knows of itself; a test's own
+	life    life
+	ears    atomic.Pointer[[]*ear] // of the generation in force
+	knocks  knocks
+	unheard seldom
+	fail    func(error) // ends the relay, and says why; set by Run
+	ending  chan struct{}
 
 	tunnelTraces *tunnelTraces
 	suspended    suspensions
@@ -70,7 +77,7 @@ const FirstUser = "postern"
 // New opens the state, makes the configuration a generation that is proved
 // and audited, and binds its sockets. Nothing is served before Run.
 func New(ctx context.Context, o Options) (*Relay, error) {
-	r := &Relay{o: o, around: surroundings, self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
+	r := &Relay{o: o, around: surroundings, ending: make(chan struct{}), self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
 	settings, err := o.Load()
 	if err != nil {
 		return nil, err
@@ -114,6 +121,7 @@ func New(ctx context.Context, o Options) (*Relay, error) {
 		return nil, errors.Join(err, bound.close(), r.queue.Close())
 	}
 	r.put(g)
+	r.metrics.registry.MustRegister(newQueueCollector(r.queue))
 	r.deliver = r.newDeliverer(settings)
 	return r, nil
 }
@@ -200,24 +208,36 @@ func (r *Relay) Run(ctx context.Context) error {
 	var g sync.WaitGroup
 	var failed error
 	var once sync.Once
-	start := func(name string, run func(context.Context) error) {
-		g.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				once.Do(func() { failed = fmt.Errorf("%s: %w", name, err) })
-				cancel()
-			}
+	r.fail = func(err error) {
+		once.Do(func() {
+			failed = err
+			r.o.Log.LogAttrs(ctx, slog.LevelError, "the relay ends: a part of it has failed", attr.Err(err))
 		})
+		cancel()
 	}
+	defer context.AfterFunc(ctx, func() { close(r.ending) })()
+	// A part that ends before the relay does ends it, even where it found
+	// nothing wrong: it would be missing from now on.
+	start := func(name string, run func(context.Context) error) {
+		g.Go(func() { r.served(ctx, name, run(ctx)) })
+	}
+	r.life.begin()
 	r.mu.Lock()
-	r.serve(r.current.Load())
+	s, err := r.listen(r.sockets.Load())
+	if err == nil {
+		r.serve(r.current.Load(), s)
+	}
 	r.mu.Unlock()
+	if err != nil {
+		return errors.Join(err, r.sockets.Load().close(), r.queue.Close())
+	}
 	start("users", func(ctx context.Context) error { return r.users.Run(ctx, r.complain) })
 	start("queue", r.runQueue)
 	start("delivery", func(ctx context.Context) error { return r.deliver.Run(ctx, drainFor) })
-	start("control", func(ctx context.Context) error { return r.serveControl(ctx, r.control) })
+	start("control socket", func(ctx context.Context) error { return r.serveControl(ctx, r.control) })
 	start("watch", r.watch)
 	start("traffic", r.watchTraffic)
-	start("metrics", r.serveMetrics)
+	start("life", r.watchLife)
 	r.tell(Serving)
 	<-ctx.Done()
 	r.tell(Stopping)
@@ -230,6 +250,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	g.Wait()
 	return errors.Join(failed, r.sockets.Load().close(), r.wall.save(time.Now()), r.traffic.save(), r.tunnelTraces.close(), r.queue.Close())
 }
+
+// Ending is closed when Run begins to end, also where nobody told it to.
+func (r *Relay) Ending() <-chan struct{} { return r.ending }
 
 // Reload puts the configuration in force as it is written now. When it is
 // refused, the old one stays in force and the error says why.
@@ -269,13 +292,19 @@ func (r *Relay) replace(ctx context.Context, s Settings) error {
 	if err != nil {
 		return err
 	}
-	r.sockets.Store(fresh)
-	r.put(g)
 	if old == nil { // not yet running
+		r.sockets.Store(fresh)
+		r.put(g)
 		return closing.closeExcept(fresh)
 	}
+	next, err := r.listen(fresh)
+	if err != nil {
+		return errors.Join(err, fresh.closeExcept(closing))
+	}
+	r.sockets.Store(fresh)
+	r.put(g)
 	old.deafen()
-	r.serve(g)
+	r.serve(g, next)
 	r.draining.Go(old.stop) // sessions in progress end in their own time
 	return errors.Join(closing.closeExcept(fresh), r.recheck(ctx))
 }
@@ -295,7 +324,8 @@ type Status struct {
 	Warnings   []*problem.Problem `json:"warnings,omitempty"`
 	Budgets    []BudgetStatus     `json:"budgets,omitempty"`
 	Breakouts  []meter.Breakout   `json:"breakouts,omitempty"`
-	First      string             `json:"-"` // the password of the first user, once
+	Ails       string             `json:"ails,omitempty"` // what is wrong around the relay and stops no mail
+	First      string             `json:"-"`              // the password of the first user, once
 }
 
 // A ListenerStatus is one way in and where it is.
@@ -312,6 +342,7 @@ func (r *Relay) Status() Status {
 		Policy: g.policy.Hash(), File: g.settings.File, Audited: g.audited.Load(), Proof: g.proof.Summary(), Wall: r.wall.now(time.Now()),
 		Hold: g.settings.Hold, State: r.o.State.Path, Warnings: g.warnings, First: r.first, Suspended: r.suspended.now(), Headerless: r.headerless.now(),
 	}
+	s.Ails = r.ails()
 	s.Budgets, s.Breakouts = r.budgets(time.Now()), r.traffic.Breakouts()
 	for _, l := range g.settings.Listeners {
 		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name, Role: l.Role.String(), Addrs: r.sockets.Load().addrs(l.Name)})

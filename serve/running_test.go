@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/problem"
 	"postern/internal/state"
 )
 
@@ -142,10 +143,21 @@ func TestPortThatIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := loopback(ordinary())
-	s.Listeners[0].Addrs[0] = netip.MustParseAddrPort(l.Addr().String())
-	_, err = bind(s.Listeners, nil)
-	if err == nil || !strings.HasPrefix(err.Error(), "postern.hcl:1:1: listener \"mx\" cannot have 127.0.0.1:") || !strings.Contains(err.Error(), "holds it; stop that one, or choose another port") {
-		t.Errorf("bind = %v", err)
+	taken := netip.MustParseAddrPort(l.Addr().String())
+	for _, c := range []struct {
+		whose string
+		take  func(*Settings)
+	}{
+		{`postern.hcl:1:1: listener "mx"`, func(s *Settings) { s.Listeners[0].Addrs[0] = taken }},
+		{`postern.hcl:9:3: metrics`, func(s *Settings) {
+			s.Metrics, s.MetricsAt = taken, problem.Pos{File: "postern.hcl", Line: 9, Column: 3}
+		}},
+	} {
+		s := loopback(ordinary())
+		c.take(&s)
+		_, err = bind(s.Ports(), nil)
+		if err == nil || !strings.HasPrefix(err.Error(), c.whose+" cannot have 127.0.0.1:") || !strings.Contains(err.Error(), "holds it; stop that one, or choose another port") {
+			t.Errorf("%s: bind = %v", c.whose, err)
+		}
 	}
 }

@@ -32,6 +32,7 @@ type Settings struct {
 	Engine    smtp.Limits
 	Audit     Audit
 	Metrics   netip.AddrPort // where /metrics and /healthz are; zero: nowhere
+	MetricsAt problem.Pos
 	Log       Log
 	Hold      string // why everything that leaves is held; "": it may leave
 	Local     bool   // no configuration: loopback only, and a user is made at the first start
@@ -91,6 +92,14 @@ type Delivery struct {
 // Audit says how often the relay audits itself besides at start and reload.
 type Audit struct {
 	Every time.Duration
+}
+
+// every is what holds without a word of the configuration, too.
+func (a Audit) every() time.Duration {
+	if a.Every <= 0 {
+		return 6 * time.Hour
+	}
+	return a.Every
 }
 
 // Log says what is logged and how.

@@ -146,13 +146,13 @@ func listen(l Listener, a netip.AddrPort) (*net.TCPListener, error) {
 
 // notBound says why a port could not be had and what helps.
 func notBound(l Listener, a netip.AddrPort, err error) error {
-	what := fmt.Sprintf("listener %q cannot have %s: %v", l.Name, a, errors.Unwrap(err))
+	what := fmt.Sprintf("%s cannot have %s: %v", l.Called(), a, errors.Unwrap(err))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		what = fmt.Sprintf("listener %q cannot have %s: another program holds it", l.Name, a)
+		what = fmt.Sprintf("%s cannot have %s: another program holds it", l.Called(), a)
 		if list, err := machine.Listening(os.DirFS("/")); err == nil {
 			if holder, ok := machine.Holder(list, a); ok && holder.Process != "" {
-				what = fmt.Sprintf("listener %q cannot have %s: process %d (%s) holds it", l.Name, a, holder.PID, holder.Process)
+				what = fmt.Sprintf("%s cannot have %s: process %d (%s) holds it", l.Called(), a, holder.PID, holder.Process)
 			}
 		}
 		return problem.At(l.At, what, "stop that one, or choose another port")
@@ -186,28 +186,46 @@ func (s *Sockets) closeExcept(kept *Sockets) error {
 }
 
 // copied returns a listener of its own on the same socket.
-func copied(l *net.TCPListener) (net.Listener, error) {
+func copied(l *net.TCPListener) (*net.TCPListener, error) {
 	file, err := l.File()
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return net.FileListener(file)
+	copied, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := copied.(*net.TCPListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s: no TCP socket", l.Addr()), copied.Close())
+	}
+	return tcp, nil
 }
 
 // serving is one generation at work.
 type serving struct {
-	cancel    context.CancelFunc
-	listeners []net.Listener
-	group     sync.WaitGroup
+	cancel context.CancelFunc
+	ears   []*ear
+	group  sync.WaitGroup
+}
+
+// of are the ears of a listener or gateway.
+func (s *serving) of(name string) (list []*ear) {
+	for _, e := range s.ears {
+		if e.name == name {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // deafen lets no more clients in: who connects from now on waits for whoever
 // listens next, and is not told to come again.
 func (s *serving) deafen() {
 	s.cancel()
-	for _, l := range s.listeners {
-		_ = l.Close() // a copy; the socket stays
+	for _, e := range s.ears {
+		_ = e.Close() // a copy; the socket stays
 	}
 }
 
@@ -217,11 +235,27 @@ func (s *serving) stop() {
 	s.group.Wait()
 }
 
+// listen makes the ears of a generation. When one cannot be made the
+// generation is none: its port would be open and nobody behind it.
+func (r *Relay) listen(bound *Sockets) (*serving, error) {
+	s := &serving{cancel: func() {}}
+	for key, socket := range bound.bound {
+		e, err := newEar(key.name, socket, &r.knocks, r.short)
+		if err != nil {
+			s.deafen()
+			return nil, fmt.Errorf("%w; what is in force stays", err)
+		}
+		s.ears = append(s.ears, e)
+	}
+	return s, nil
+}
+
 // serve starts the listeners of a generation; r.mu is held.
-func (r *Relay) serve(g *generation) {
+func (r *Relay) serve(g *generation, s *serving) {
 	ctx, cancel := context.WithCancel(r.root)
-	s := &serving{cancel: cancel}
+	s.cancel = cancel
 	r.serving = s
+	r.ears.Store(&s.ears)
 	limits := g.settings.Guard
 	login := identity.NewLogin(identity.Options{Store: r.users, Guesses: r.guesses, Pool: r.pool, ClientCAs: g.tls.clients})
 	asker := callout.New(g.settings.Policy.Hostname.ASCII(), func(d mail.Domain) (callout.Hop, error) {
@@ -238,24 +272,33 @@ func (r *Relay) serve(g *generation) {
 			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Hold: r.withhold, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
-		for key, bound := range r.sockets.Load().bound {
-			if key.name != l.Name {
-				continue
-			}
-			listener, err := copied(bound)
-			if err != nil {
-				r.complain(fmt.Errorf("listener %q: %w", l.Name, err))
-				continue
-			}
-			s.listeners = append(s.listeners, listener)
+		for _, e := range s.of(l.Name) {
+			var listener net.Listener = e
 			if len(l.Proxy) > 0 {
 				listener = guard.Proxied(listener, l.Proxy, isOwn(g), func(a netip.Addr) { r.noHeader(l.Name, a) })
 			}
-			s.group.Go(func() { r.complain(server.Run(ctx, listener)) })
+			s.group.Go(func() { r.served(ctx, e.String(), server.Run(ctx, listener)) })
 		}
+	}
+	for _, e := range s.of(MetricsSocket) {
+		s.group.Go(func() { r.served(ctx, "metrics", r.serveHTTP(ctx, e, r.metricsPages())) })
 	}
 	r.tunnels(ctx, s, g, login)
 }
+
+// served is told how a listener ended. One that ends before it was told to
+// ends the relay: a port that is open and leads to nobody is worse than none.
+func (r *Relay) served(ctx context.Context, name string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		err = errEnded
+	}
+	r.fail(fmt.Errorf("%s: %w", name, err))
+}
+
+var errEnded = errors.New("it has ended, and nobody told it to")
 
 // isOwn reports addresses of this machine, which no PROXY header may name.
 func isOwn(g *generation) func(netip.Addr) bool {

@@ -27,17 +27,20 @@ func (r *Relay) watch(ctx context.Context) error {
 	defer users.Stop()
 	defer around.Stop()
 	defer back.Stop()
-	every := r.current.Load().settings.Audit.Every
-	if every <= 0 {
-		every = 6 * time.Hour
-	}
+	every := r.current.Load().settings.Audit.every()
 	audits := time.NewTicker(every)
 	defer audits.Stop()
+	pulse := r.life.pulse("the watch over users, certificates and audits", slowRounds)
 	r.complain(r.recheck(ctx))
 	r.complain(r.forget(ctx))
 	var refused [32]byte // users with whom no policy could be put in force
 	var at time.Time
 	for {
+		pulse.beat()
+		if now := r.current.Load().settings.Audit.every(); now != every { // as of the last reload
+			every = now
+			audits.Reset(every)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

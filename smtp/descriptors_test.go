@@ -46,7 +46,9 @@ func outOfDescriptors(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	go func() { served <- (&Server{Name: "mx.test", Handler: HandlerFunc(func(context.Context, *Peer) (Session, mail.Reply) { return &sink{}, mail.Reply{} })}).Run(ctx, l) }()
+	go func() {
+		served <- (&Server{Name: "mx.test", Handler: HandlerFunc(func(context.Context, *Peer) (Session, mail.Reply) { return &sink{}, mail.Reply{} })}).Run(ctx, l)
+	}()
 	greeting := func(c net.Conn) string {
 		t.Helper()
 		if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {

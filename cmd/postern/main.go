@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,6 +31,7 @@ const (
 	exitService   = 69
 	exitSoftware  = 70
 	exitIO        = 74
+	exitAgain     = 75 // a relay that ran has failed: a new start may help
 	exitForbidden = 77
 	exitConfig    = 78
 )
@@ -75,6 +77,9 @@ func run(ctx context.Context, args []string) int {
 	}
 	if e.help != "" {
 		fmt.Fprintln(root.ErrOrStderr(), e.help)
+	}
+	if words, ok := root.ErrOrStderr().(*outlet); ok {
+		words.flush(time.Second)
 	}
 	return e.code
 }

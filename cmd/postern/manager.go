@@ -21,12 +21,14 @@ type minder struct {
 	manager *systemd.Notifier
 	relay   health
 	log     *slog.Logger
+	words   *outlet
 }
 
 // phase is told by the relay.
 func (m *minder) phase(p serve.Phase) {
 	switch p {
 	case serve.Serving:
+		m.words.flush(time.Second) // who is told finds what was said before
 		m.note(m.manager.Ready(m.relay.Summary(context.Background())))
 	case serve.Reloading:
 		m.note(m.manager.Reloading())

@@ -51,6 +51,12 @@ func start(t *testing.T, dir string, sockets []*os.File, args ...string) *proces
 
 func launch(t *testing.T, dir string, sockets []*os.File, args ...string) *process {
 	t.Helper()
+	return launchWith(t, dir, sockets, func(*process) {}, args...)
+}
+
+// launchWith changes the process before it is started.
+func launchWith(t *testing.T, dir string, sockets []*os.File, change func(*process), args ...string) *process {
+	t.Helper()
 	p := &process{t: t, dir: dir}
 	notify, heard := listenAsManager(t)
 	p.heard = heard
@@ -67,6 +73,7 @@ func launch(t *testing.T, dir string, sockets []*os.File, args ...string) *proce
 	}
 	t.Cleanup(func() { _ = out.Close() })
 	p.cmd.ExtraFiles, p.cmd.Stdout, p.cmd.Stderr = sockets, out, out
+	change(p)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -172,9 +172,6 @@ func roomOf(s serve.Settings, dir string) (sandbox.Profile, error) {
 			p.Bind = append(p.Bind, a.Port())
 		}
 	}
-	if s.Metrics.IsValid() {
-		p.Bind = append(p.Bind, s.Metrics.Port())
-	}
 	var hosts []string
 	for _, h := range s.Hops {
 		hosts = append(hosts, hopPaths(h, &p)...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,11 +137,16 @@ takes everything, delivers nothing, and shows it on a page and to tests.`,
 }
 
 func runServe(c *cobra.Command, p place, in shutIn) error {
-	defer atOnce(c.ErrOrStderr())()
 	settings, err := p.settings()
 	if err != nil {
 		return badConfig(c.ErrOrStderr(), err)
 	}
+	// Whoever reads our words may go or sleep; mail does not wait for that. A
+	// write to a pipe that nobody reads would end the process.
+	signal.Ignore(syscall.SIGPIPE)
+	words := newOutlet(c.ErrOrStderr(), gapOf(settings.Log))
+	c.Root().SetErr(words)
+	defer atOnce(words)()
 	path, err := p.folder()
 	if err == nil {
 		path, err = filepath.Abs(path)
@@ -148,11 +154,11 @@ func runServe(c *cobra.Command, p place, in shutIn) error {
 	if err != nil {
 		return &exit{code: exitIO, err: err}
 	}
-	log := logger(c.ErrOrStderr(), settings.Log)
-	mind := &minder{log: log}
+	log := logger(words, settings.Log)
+	mind := &minder{log: log, words: words}
 	mind.manager, err = systemd.Manager()
 	mind.note(err)
-	defer func() { complain(mind.manager.Close()) }()
+	defer func() { mind.note(mind.manager.Close()) }()
 	passed, err := systemd.Sockets()
 	if err != nil {
 		return &exit{code: exitConfig, err: err}
@@ -166,9 +172,9 @@ func runServe(c *cobra.Command, p place, in shutIn) error {
 	if err != nil {
 		return stateError(err)
 	}
-	defer func() { complain(folder.Close()) }()
+	defer func() { mind.note(folder.Close()) }()
 	began := time.Now()
-	relay, err := serve.New(c.Context(), serve.Options{State: folder, Log: log, Sockets: sockets, Phase: mind.phase, Load: func() (serve.Settings, error) {
+	relay, err := serve.New(c.Context(), serve.Options{State: folder, Log: log, Sockets: sockets, Phase: mind.phase, Ails: words.ails, Load: func() (serve.Settings, error) {
 		s, err := p.settings()
 		if err == nil {
 			err = in.fits(s, path)
@@ -211,18 +217,46 @@ func serveUntil(ctx context.Context, relay *serve.Relay, mind *minder) error {
 		}
 	})
 	beside.Go(func() { mind.run(ctx) })
-	err := relay.Run(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- relay.Run(ctx) }()
+	err := within(ctx, relay, ended)
 	cancel()
-	beside.Wait()
 	if err != nil {
-		return &exit{code: exitIO, err: err}
+		return &exit{code: exitAgain, err: err}
 	}
+	beside.Wait()
 	return nil
+}
+
+// mostStop is how long a relay may take to end, once it was told to or a part of
+// it has failed: what it waits for has 30 seconds, and the service manager
+// kills after 45.
+const mostStop = 40 * time.Second
+
+var errStuck = errors.New("not all of the relay came to its end in time; what was answered 250 is on disk")
+
+// within returns how the relay ended. A part that hangs does not keep the
+// others from ending.
+func within(ctx context.Context, relay interface{ Ending() <-chan struct{} }, ended <-chan error) error {
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	case <-relay.Ending():
+	}
+	t := time.NewTimer(mostStop)
+	defer t.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-t.C:
+		return errStuck
+	}
 }
 
 // atOnce ends the program at the second signal to end. What was answered 250
 // is on disk by then; what was not is sent again by its client.
-func atOnce(w io.Writer) (stop func()) {
+func atOnce(w *outlet) (stop func()) {
 	c := make(chan os.Signal, 2)
 	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
@@ -232,6 +266,7 @@ func atOnce(w io.Writer) (stop func()) {
 			case s := <-c:
 				if n > 0 {
 					fmt.Fprintln(w, "postern: ended at once by a second signal; what was answered 250 is on disk")
+					w.flush(time.Second)
 					os.Exit(signalled(s))
 				}
 			case <-done:
@@ -261,6 +296,15 @@ func logger(w io.Writer, l serve.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// gapOf writes the line of a log that says how many are missing.
+func gapOf(l serve.Log) func(int) []byte {
+	return func(lines int) []byte {
+		var b bytes.Buffer
+		logger(&b, serve.Log{JSON: l.JSON}).Error("lines of the log are missing here: its reader did not keep up", slog.Int("lines", lines))
+		return b.Bytes()
+	}
 }
 
 // badConfig prints the problems of a configuration, one a line.

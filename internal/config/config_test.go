@@ -40,6 +40,11 @@ func TestProblems(t *testing.T) {
 		{"no port", `listener "submission" { addresses = ["127.0.0.1"] }`, `f.hcl:6:1: listener "submission" has no port; write port = 25`},
 		{"a port that is none", `listener "submission" { port = 70000 }`, "f.hcl:6:32: port 70000 is no port"},
 		{"one socket twice", `listener "submission" { port = 465 }`, `f.hcl:6:1: listener "submission" takes 0.0.0.0:465, which listener "submissions" of f.hcl:3:1 has already; give one of them another port`},
+		{"the socket of a listener for the metrics", `metrics { address = "127.0.0.1:25" }`, `f.hcl:6:21: metrics takes 127.0.0.1:25, which listener "mx" of f.hcl:2:1 has already`},
+		{"a listener of the metrics' name", `listener "metrics" {
+  role = "mx"
+  port = 2525
+}`, `f.hcl:6:1: a listener or gateway cannot be called "metrics": the block metrics has a socket of that name`},
 		{"one socket as a part of all", "listener \"submission\" {\n  port = 25\n  addresses = [\"2001:db8::7\"]\n}", `f.hcl:6:1: listener "submission" takes [2001:db8::7]:25, which listener "mx" of f.hcl:2:1 has already`},
 		{"a listener without sockets", "listener \"submission\" {\n  port = 587\n  addresses = []\n}", `f.hcl:6:1: listener "submission" listens nowhere`},
 		{"an address that is none", "listener \"submission\" {\n  port = 587\n  addresses = [\"127.0.0.1\", \"127.1\"]\n}", `f.hcl:8:29: addresses: "127.1" is no address; write 192.0.2.7`},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/guard"
+	"postern/serve"
 )
 
 var limitsBlock = block{
@@ -115,7 +116,8 @@ var metricsBlock = block{
 			r.stop(v.at, fmt.Sprintf("address %q is no address and port", v.text), `write address = "127.0.0.1:9125"`)
 			return
 		}
-		r.settings.Metrics = a
+		r.taken(serve.Listener{Name: serve.MetricsSocket, Addrs: []netip.AddrPort{a}, At: v.at})
+		r.settings.Metrics, r.settings.MetricsAt = a, v.at
 	},
 }
 

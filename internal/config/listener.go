@@ -73,15 +73,22 @@ func (r *reader) sockets(s section) (addrs []netip.AddrPort) {
 	return addrs
 }
 
-// shared refuses a socket that another listener has already: the relay could
+// shared refuses a name or a socket that another has already: the relay could
 // not start with both.
 func (r *reader) shared(l serve.Listener) {
+	if l.Name == serve.MetricsSocket {
+		r.stop(l.At, fmt.Sprintf("a listener or gateway cannot be called %q: the block metrics has a socket of that name", l.Name), "give it another name")
+	}
+	r.taken(l)
+}
+
+func (r *reader) taken(l serve.Listener) {
 	for _, other := range r.settings.Ports() {
 		for _, a := range l.Addrs {
 			for _, b := range other.Addrs {
 				same := a.Addr().Is4() == b.Addr().Is4() && (a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
 				if same && a.Port() == b.Port() && a.Port() != 0 {
-					r.stop(l.At, fmt.Sprintf("listener %q takes %s, which listener %q of %s has already", l.Name, a, other.Name, other.At), "give one of them another port, or addresses of its own")
+					r.stop(l.At, fmt.Sprintf("%s takes %s, which %s of %s has already", l.Called(), a, other.Called(), other.At), "give one of them another port, or addresses of its own")
 					return
 				}
 			}

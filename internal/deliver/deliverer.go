@@ -72,7 +72,8 @@ type Deliverer struct {
 	peers peers
 	tls   [Verify + 1]*tls.Config
 
-	asked chan chan<- []Status // by Snapshot
+	asked  chan chan<- []Status // by Snapshot
+	failed context.Context      //nolint:containedctx // ends when a queue that fails is waited for no more; made by Run
 }
 
 // New makes a Deliverer.
@@ -109,6 +110,11 @@ func New(o Options) *Deliverer {
 // owner names our leases.
 const owner = "deliver"
 
+// lastWord is how long a queue that cannot take what became of a message is
+// waited for, once the relay was told to stop: a disk that comes back in that
+// time spares somebody a second copy, and one that does not holds up the end.
+const lastWord = 5 * time.Second
+
 // Run delivers until ctx ends. It then lets attempts that are under way come
 // to their end, at most for grace, and gives back what it had not begun.
 func (d *Deliverer) Run(ctx context.Context, grace time.Duration) error {
@@ -116,8 +122,12 @@ func (d *Deliverer) Run(ctx context.Context, grace time.Duration) error {
 	// were cut off (RFC 1047).
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
+	var done context.CancelFunc
+	d.failed, done = context.WithCancel(work)
+	defer done()
 	defer context.AfterFunc(ctx, func() {
 		time.AfterFunc(grace, func() { stop(errStopping) })
+		time.AfterFunc(min(grace, lastWord), done)
 	})()
 	var g sync.WaitGroup
 	g.Go(func() { d.pool.run(ctx) })
@@ -137,4 +147,10 @@ func (d *Deliverer) Snapshot(ctx context.Context) []Status {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// Alive returns nil once the part that decides what is tried next has answered.
+func (d *Deliverer) Alive(ctx context.Context) error {
+	d.Snapshot(ctx)
+	return ctx.Err()
 }

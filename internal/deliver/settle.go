@@ -30,7 +30,7 @@ func (j *job) settle(ctx context.Context) (sums Sums) {
 			break
 		}
 		j.d.o.Report(errors.Join(errors.New("settle message "+m.ID), err))
-		if !errors.Is(err, queue.ErrBroken) || time.Now().Add(wait).After(j.lease.Until) || !sleep(ctx, wait) {
+		if !errors.Is(err, queue.ErrBroken) || time.Now().Add(wait).After(j.lease.Until) || !sleep(j.d.failed, wait) {
 			return sums
 		}
 	}
