@@ -11,6 +11,7 @@ import (
 
 	"postern/internal/attr"
 	"postern/internal/deliver"
+	"postern/internal/machine"
 	"postern/internal/maildir"
 	"postern/internal/plaintext"
 	"postern/internal/problem"
@@ -155,6 +156,7 @@ func (r *Relay) newDeliverer(s Settings) *deliver.Deliverer {
 			return isOwn(r.current.Load())(a)
 		},
 		Suspended: r.guard.Witness.Suspended,
+		Running:   machine.Running,
 		Limits:    s.Delivery.Limits,
 		Lifetimes: s.Delivery.Lifetimes,
 		Watch:     r.delivered,

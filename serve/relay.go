@@ -47,6 +47,7 @@ type Relay struct {
 	sockets  atomic.Pointer[Sockets]
 	control  net.Listener
 	self     *Control // as others reach it
+	since    time.Time
 	current  atomic.Pointer[generation]
 	deliver  *deliver.Deliverer
 	open     guard.Tunnels
@@ -77,7 +78,7 @@ const FirstUser = "postern"
 // New opens the state, makes the configuration a generation that is proved
 // and audited, and binds its sockets. Nothing is served before Run.
 func New(ctx context.Context, o Options) (*Relay, error) {
-	r := &Relay{o: o, around: surroundings, ending: make(chan struct{}), self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
+	r := &Relay{o: o, since: time.Now(), around: surroundings, ending: make(chan struct{}), self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
 	settings, err := o.Load()
 	if err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ type Settings struct {
 	Resolver  netip.AddrPort // the DNS server that is asked; zero: those of the machine
 	Delivery  Delivery
 	Trace     time.Duration // how long it is remembered what became of a message; 0: 30 days
+	Traces    int           // of how many messages at most; 0: a million
 	Traffic   Traffic
 	Guard     guard.Limits
 	Engine    smtp.Limits

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,23 +14,28 @@ import (
 	"time"
 
 	"postern/forward"
+	"postern/internal/attr"
+	"postern/internal/deliver"
 	"postern/internal/queue"
 	"postern/internal/state"
 )
 
-// How long the life of a message is known after it was accepted: where the
-// configuration does not say, and at most while the disk is so full that mail
-// is refused, of which the past must not be the reason.
+// How long the life of a message is known after it was accepted, and of how
+// many: where the configuration does not say, and at most while the disk is so
+// full that strangers, or all, are refused, of which the past must not be the
+// reason.
 const (
 	traceKept  = 30 * 24 * time.Hour
+	tracesKept = 1_000_000
 	traceLeast = 24 * time.Hour
+	traceFull  = time.Hour
 )
 
 // A Trace is the life of a message as it is shown. Names are added, never
 // changed.
 type Trace struct {
 	ID        string           `json:"id"`
-	State     string           `json:"state"` // of a message in the queue, as lists show it; or delivered, failed, partly, deleted
+	State     string           `json:"state"` // of a message in the queue, as lists show it; or delivered, failed, partly, deleted, expired
 	MessageID string           `json:"message_id,omitempty"`
 	Accepted  time.Time        `json:"accepted"`
 	Done      time.Time        `json:"done,omitzero"` // when it left the queue
@@ -67,7 +73,7 @@ type TraceDelivery struct {
 // A TraceEvent is one thing that happened.
 type TraceEvent struct {
 	At      time.Time `json:"at"`
-	Event   string    `json:"event"` // delivered, deferred, failed, withheld; held, released, retried, deleted
+	Event   string    `json:"event"` // delivered, deferred, failed, withheld; held, released, retried, moved, deleted, expired
 	To      string    `json:"to,omitempty"`
 	Attempt int       `json:"attempt,omitempty"` // which of this address
 	Next    time.Time `json:"next,omitzero"`
@@ -118,6 +124,15 @@ func traceOf(l *queue.Life) Trace {
 		if e.Via.Addr.IsValid() {
 			v.Addr = e.Via.Addr.String()
 		}
+		if e.Note != "" {
+			switch e.Kind {
+			case queue.WasRetried: // its times were moved: the clock was set
+				v.Event = "moved"
+			case queue.WasDeleted:
+				v.Event = "expired"
+			case queue.Attempted, queue.WasHeld, queue.WasReleased:
+			}
+		}
 		if e.Kind == queue.Attempted {
 			v.Event, v.To = outcomeNames[e.State], m.Delivery(e.Which).To.String()
 			if e.State != queue.Withheld {
@@ -141,6 +156,9 @@ func traceState(l *queue.Life) string {
 		return l.Message.State.String()
 	}
 	if n := len(l.Events); n > 0 && l.Events[n-1].Kind == queue.WasDeleted {
+		if l.Events[n-1].Note != "" {
+			return "expired"
+		}
 		return "deleted"
 	}
 	delivered, failed := false, false
@@ -274,19 +292,65 @@ func (l left) Traces(ctx context.Context, search url.Values) (TracePage, error) 
 	return tracesOf(ctx, l.past, l.tunnels, nil, search)
 }
 
+// surely returns a time that has come whatever was done to the clock since the
+// start: one that is set ahead makes nothing old that is deleted by its age.
+func (r *Relay) surely() time.Time {
+	now, ran := time.Now().Round(0), r.since.Add(time.Since(r.since)).Round(0)
+	if ran.Before(now) {
+		return ran
+	}
+	return now
+}
+
 // forget lets what is older than it is to be kept be forgotten.
 func (r *Relay) forget(ctx context.Context) error {
-	kept := r.current.Load().settings.Trace
-	if kept <= 0 {
-		kept = traceKept
-	}
-	if errors.Is(r.queue.Room(0), queue.ErrFull) {
+	s := r.current.Load().settings
+	kept, most := cmp.Or(s.Trace, traceKept), cmp.Or(s.Traces, tracesKept)
+	if errors.Is(r.queue.Spare(0), queue.ErrFull) {
 		kept = min(kept, traceLeast)
-		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "no room to store mail: what became of messages is forgotten early", slog.Duration("kept", kept))
+		if errors.Is(r.queue.Room(0), queue.ErrFull) {
+			kept = min(kept, traceFull)
+		}
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "little room to store mail: what became of messages is forgotten early", slog.Duration("kept", kept))
 	}
-	before := time.Now().Add(-kept)
-	if err := errors.Join(r.queue.Forget(ctx, before), r.tunnelTraces.forget(before)); err != nil {
+	before := r.surely().Add(-kept)
+	many, err := r.queue.Forget(ctx, before, most)
+	if err := errors.Join(err, r.tunnelTraces.forget(before)); err != nil {
 		return fmt.Errorf("forget old traces: %w", err)
 	}
+	if many > 0 {
+		r.o.Log.LogAttrs(ctx, slog.LevelWarn, "what became of the oldest messages is forgotten early: there were too many (messages in block trace)", slog.Int("forgotten", many), slog.Int("kept", most))
+	}
 	return nil
+}
+
+// expire removes what failed so long ago, of which nobody can be told, and about
+// which the operator has not decided: strangers would fill the disk with it.
+func (r *Relay) expire(ctx context.Context) error {
+	kept := cmp.Or(r.current.Load().settings.Delivery.Withheld, deliver.DefaultLifetimes.Withheld)
+	if kept < 0 {
+		return nil
+	}
+	before := r.surely().Add(-kept)
+	why := fmt.Sprintf("failed, nobody could be told, and nobody decided about it for %v (withheld in block delivery)", kept)
+	for after := ""; ; {
+		list, next, err := r.list(ctx, queue.Filter{State: queue.Held}, queue.Page{After: after, Max: batchPage})
+		if err != nil {
+			return fmt.Errorf("delete what nobody decided about: %w", err)
+		}
+		for i := range list {
+			m := &list[i]
+			if !deliver.Overdue(m, before) {
+				continue
+			}
+			if _, err := r.queue.Expire(ctx, why, m.ID); err != nil {
+				return fmt.Errorf("delete %s, about which nobody decided: %w", m.ID, err)
+			}
+			r.o.Log.LogAttrs(ctx, slog.LevelWarn, "deleted: it "+why, attr.Message(m.ID), attr.ReversePath(m.From), attr.Peer(m.Origin.Peer))
+		}
+		if next == "" {
+			return nil
+		}
+		after = next
+	}
 }

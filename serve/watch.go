@@ -16,9 +16,9 @@ import (
 
 // How often the relay looks at what may have changed without a reload.
 const (
-	lookAtUsers = 2 * time.Second // a user that was disabled sends no more
-	lookAround  = time.Minute     // certificates, gateways, the wall
-	lookBack    = time.Hour       // at what is old enough to be forgotten, or must go for want of room
+	lookAtUsers = 2 * time.Second  // a user that was disabled sends no more
+	lookAround  = time.Minute      // certificates, gateways, the wall
+	lookBack    = 15 * time.Minute // at what is old enough to be forgotten, or must go for want of room
 )
 
 // watch looks after what changes by itself until ctx ends.
@@ -32,7 +32,7 @@ func (r *Relay) watch(ctx context.Context) error {
 	defer audits.Stop()
 	pulse := r.life.pulse("the watch over users, certificates and audits", slowRounds)
 	r.complain(r.recheck(ctx))
-	r.complain(r.forget(ctx))
+	r.complain(errors.Join(r.expire(ctx), r.forget(ctx)))
 	var refused [32]byte // users with whom no policy could be put in force
 	var at time.Time
 	for {
@@ -54,7 +54,7 @@ func (r *Relay) watch(ctx context.Context) error {
 		case <-around.C:
 			r.lookAround(ctx)
 		case <-back.C:
-			r.complain(r.forget(ctx))
+			r.complain(errors.Join(r.expire(ctx), r.forget(ctx)))
 		case <-audits.C:
 			if err := r.auditAgain(ctx); err != nil {
 				return err

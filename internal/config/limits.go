@@ -58,6 +58,7 @@ var deliveryBlock = block{
 		{"lifetime", "time", "5d", "after which mail that could not be delivered goes back to who sent it"},
 		{"notice_lifetime", "time", "2d", "the same for notices, which nobody waits for"},
 		{"delay_notice", "time", "4h", "after which who sent it is told once that we still try; 0s: never"},
+		{"withheld", "time", "7d", "after which mail is deleted that failed, of which nobody can be told, and about which nobody decided; 0s: never"},
 		{"connections", "number", "500", "attempts at once, to all destinations"},
 		{"per_destination", "number", "20", "attempts at once, to one domain that answers well"},
 	},
@@ -70,6 +71,11 @@ var deliveryBlock = block{
 				d.Delay = -1
 			}
 		})
+		s.duration("withheld", func(t time.Duration) {
+			if d.Withheld = t; t == 0 {
+				d.Withheld = -1
+			}
+		})
 		s.number("connections", func(n int) { d.Total = n })
 		s.number("per_destination", func(n int) { d.Each = n })
 	},
@@ -77,9 +83,13 @@ var deliveryBlock = block{
 
 var traceBlock = block{
 	name: "trace", says: "what is remembered of messages that left",
-	words: []word{{"keep", "time", "30d", "how long it is known where a message came from and what became of it"}},
+	words: []word{
+		{"keep", "time", "30d", "how long it is known where a message came from and what became of it"},
+		{"messages", "number", "1000000", "of how many that is known; beyond, the oldest are forgotten sooner"},
+	},
 	read: func(r *reader, s section) {
 		s.duration("keep", func(t time.Duration) { r.settings.Trace = t })
+		s.number("messages", func(n int) { r.settings.Traces = n })
 	},
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/bounce"
 	"postern/internal/queue"
 	"postern/mail"
 	"postern/policy"
@@ -24,8 +25,15 @@ type job struct {
 	outcomes []queue.Outcome
 	slow     mail.Reply // what the server said when it wanted fewer of us
 
+	told      map[told]bool        // of these somebody was told already
 	confirmed map[queue.Which]bool // of these the next server tells the sender by itself
 	final     bool                 // where it went is where the mailboxes are
+}
+
+// told is what somebody was told of one delivery.
+type told struct {
+	kind bounce.Kind
+	queue.Which
 }
 
 // trouble is why nothing was said of any recipient.
@@ -46,11 +54,14 @@ func (t *trouble) why() string {
 }
 
 // attempt tries to deliver what a lease is for, and settles it. over is called
-// as soon as the destination is no longer bothered.
-func (d *Deliverer) attempt(ctx context.Context, l queue.Lease, over func(health, string)) Sums {
-	if !d.keep(ctx, &l) {
+// as soon as the destination is no longer bothered. The dialogues have a limit;
+// the word about what a server took is not given up with them.
+func (d *Deliverer) attempt(work context.Context, l queue.Lease, over func(health, string)) Sums {
+	if !d.keep(work, &l) {
 		return Sums{}
 	}
+	ctx, cancel := context.WithTimeoutCause(work, attemptLimit, errTooLong)
+	defer cancel()
 	j := &job{d: d, lease: l, began: time.Now()}
 	j.renew()
 	var h health
@@ -68,7 +79,7 @@ func (d *Deliverer) attempt(ctx context.Context, l queue.Lease, over func(health
 		}
 	}
 	over(h, why)
-	return j.settle(ctx)
+	return j.settle(work)
 }
 
 // keep makes sure that a lease is ours for as long as an attempt may take. One
@@ -95,9 +106,10 @@ func (d *Deliverer) keep(ctx context.Context, l *queue.Lease) bool {
 func (d *Deliverer) putOff(ctx context.Context, l queue.Lease, until time.Time, why string) Sums {
 	j := &job{d: d, lease: l, began: time.Now()}
 	j.renew()
+	left := until.Sub(j.began)
 	for _, w := range j.open {
 		// They do not all come back in the moment when it may be asked again.
-		next := until.Add(time.Duration(float64(until.Sub(j.began)) * chance()))
+		next := j.began.Add(left + time.Duration(float64(left)*chance()))
 		j.add(queue.Outcome{Which: w, State: queue.Waiting, Next: next, Note: why, Untried: true})
 	}
 	j.open = nil
@@ -160,12 +172,19 @@ func (j *job) add(o queue.Outcome) {
 	if o.State == queue.Waiting && o.Next.IsZero() {
 		o.Next = again(o.At, j.lease.Message.Delivery(o.Which).Attempts+1)
 	}
-	if end := j.d.o.Lifetimes.end(&j.lease.Message); o.State == queue.Waiting && !o.At.Before(end) {
+	if left := j.left(); o.State == queue.Waiting && left <= 0 {
 		o.State, o.Next, o.Untried = queue.Failed, time.Time{}, false
-	} else if o.State == queue.Waiting && o.Next.After(end) {
-		o.Next = end // who sent it is told then, not hours later
+	} else if o.State == queue.Waiting && o.Next.Sub(o.At) > left {
+		o.Next = o.At.Add(left) // who sent it is told then, not hours later
 	}
 	j.outcomes = append(j.outcomes, o)
+}
+
+// left returns for how long the message is tried yet, by the clock that it was
+// leased by: one that is set meanwhile makes nothing older.
+func (j *job) left() time.Duration {
+	now := j.began.Add(time.Since(j.began))
+	return j.d.o.Lifetimes.end(&j.lease.Message).Sub(now)
 }
 
 // say adds what a server said of one delivery.
@@ -185,7 +204,11 @@ func (j *job) say(w queue.Which, r mail.Reply, note string, via queue.Via) {
 // sayAll adds the same of several.
 func (j *job) sayAll(which []queue.Which, t *trouble) {
 	for _, w := range j.unsaid(which) {
-		j.add(queue.Outcome{Which: w, State: t.state, Reply: t.reply, Note: t.note, Via: t.via})
+		o := queue.Outcome{Which: w, State: t.state, At: time.Now(), Reply: t.reply, Note: t.note, Via: t.via}
+		if t.health == busy && tooMany(t.reply) {
+			o.Next = soon(o.At, j.lease.Message.Delivery(w).Attempts+1)
+		}
+		j.add(o)
 	}
 }
 

@@ -628,3 +628,64 @@ func TestTrustThatWasWithdrawnSendsNoMore(t *testing.T) {
 		}
 	})
 }
+
+// A pause that is lifted is over at once, of the address too that did not answer.
+func TestLift(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		names []string
+		want  int // messages that arrive at once
+	}{
+		{"of all", nil, 40},
+		{"of the domain", []string{"dead.example"}, 40},
+		{"of another", []string{"other.example"}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, nil, func(w *world) {
+				w.mx("dead.example", "10 mx.dead.example")
+				n := w.host("mx.dead.example", &node{refuse: true}, "198.51.100.9:25")
+				var ids []string
+				for i := range 40 {
+					ids = append(ids, w.send("<anna@ours.example>", fmt.Sprintf("<b%d@dead.example>", i)))
+				}
+				after(3 * time.Second)
+				n.refuse = false
+				lifted := w.d.Lift(w.Context(), c.names...)
+				if (len(lifted) == 1 && lifted[0].Destination == "dead.example" && lifted[0].Why != "") != (c.want > 0) {
+					t.Errorf("lifted %+v", lifted)
+				}
+				if _, err := w.queue.Retry(w.Context(), ids...); err != nil {
+					t.Fatal(err)
+				}
+				after(3 * time.Second)
+				if got := len(n.messages()); got != c.want {
+					t.Errorf("%d messages arrived, want %d", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A server that has too many connections is asked again in seconds, not after a
+// minute; one that goes on saying so, less and less often.
+func TestTooManyConnections(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{banner: mail.NewReply(421, "4.7.0", "mx.far.example Error: too many connections from 192.0.2.1")}, "198.51.100.1:25")
+		w.send("<anna@ours.example>", "<b@far.example>")
+		after(time.Second)
+		n.banner = mail.Reply{}
+		after(4 * time.Second)
+		if got := n.messages(); len(got) != 1 {
+			t.Errorf("after 5 s: %v, left %v", got, w.left())
+		}
+		after(time.Minute) // no connection is kept for so long
+		n.banner = mail.NewReply(421, "4.3.2", "Too many open sessions")
+		before := n.sessions
+		w.send("<anna@ours.example>", "<c@far.example>")
+		after(12 * time.Hour)
+		if tries := n.sessions - before; tries < 5 || tries > 20 {
+			t.Errorf("it was asked %d times in twelve hours", tries)
+		}
+	})
+}

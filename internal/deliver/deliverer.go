@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -47,6 +48,10 @@ type Options struct {
 	// the path of a socket. nil is a net.Dialer.
 	Dial func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 
+	// Running returns how long the machine has run, asleep or awake; nil: as long
+	// as this process was awake. What the clock differs from it was set by hand.
+	Running func() time.Duration
+
 	Watch  func(Event) // hears of each delivery; nil: nobody
 	Report func(error) // takes what an operator must hear of; nil: nobody hears
 }
@@ -74,6 +79,13 @@ type Deliverer struct {
 
 	asked  chan chan<- []Status // by Snapshot
 	failed context.Context      //nolint:containedctx // ends when a queue that fails is waited for no more; made by Run
+	lifts  chan lift            // by Lift
+}
+
+// A lift is a call of Lift.
+type lift struct {
+	names  []string
+	lifted chan<- []Status
 }
 
 // New makes a Deliverer.
@@ -91,7 +103,7 @@ func New(o Options) *Deliverer {
 	if o.Report == nil {
 		o.Report = func(error) {}
 	}
-	d := &Deliverer{o: o, pool: newPool(), asked: make(chan chan<- []Status)}
+	d := &Deliverer{o: o, pool: newPool(), asked: make(chan chan<- []Status), lifts: make(chan lift)}
 	base := o.TLS
 	if base == nil {
 		base = &tls.Config{}
@@ -106,6 +118,11 @@ func New(o Options) *Deliverer {
 	}
 	return d
 }
+
+var (
+	errStopping = errors.New("the relay stops")
+	errTooLong  = errors.New("the attempt took " + attemptLimit.String())
+)
 
 // owner names our leases.
 const owner = "deliver"
@@ -135,6 +152,18 @@ func (d *Deliverer) Run(ctx context.Context, grace time.Duration) error {
 	s.run(ctx)
 	g.Wait()
 	return nil
+}
+
+// Lift ends the pauses of destinations that did not answer, of all if no name
+// is given, and returns how they were before; nothing when Run does not run.
+func (d *Deliverer) Lift(ctx context.Context, names ...string) []Status {
+	answer := make(chan []Status, 1)
+	select {
+	case d.lifts <- lift{names, answer}:
+		return <-answer
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // Snapshot returns what is done for each destination now; nothing when Run

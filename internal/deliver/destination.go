@@ -112,6 +112,11 @@ func (d *destination) heard(h health, why string, began, now time.Time) {
 	}
 }
 
+// lift ends its pause: it is asked again as one that is new.
+func (d *destination) lift(limit int) {
+	d.failures, d.until, d.why, d.limit = 0, time.Time{}, "", limit
+}
+
 // blocked reports whether nobody is asked now.
 func (d *destination) blocked(now time.Time) bool { return now.Before(d.until) }
 
@@ -130,7 +135,7 @@ type Status struct {
 func (d *destination) status(now time.Time) Status {
 	s := Status{Destination: d.name, Active: d.active, Ahead: len(d.waiting), Limit: d.limit, Sums: d.sums}
 	if d.blocked(now) {
-		s.Blocked, s.Why = d.until, d.why
+		s.Blocked, s.Why = now.Add(d.until.Sub(now)), d.why // by the clock of now
 	}
 	if d.gap > 0 {
 		s.Gap = d.gap.String()

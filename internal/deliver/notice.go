@@ -19,6 +19,14 @@ func tooFast(r mail.Reply) bool {
 	return r.Transient() && bounce.Classify(r, "") == bounce.Rate
 }
 
+// tooMany reports whether a server has too many connections: one that is free
+// again in a second is worth a second attempt sooner than the rest of what says
+// that we are too fast.
+func tooMany(r mail.Reply) bool {
+	text := strings.ToLower(r.String())
+	return r.Transient() && strings.Contains(text, "too many") && (strings.Contains(text, "connections") || strings.Contains(text, "sessions"))
+}
+
 // classOf says why a delivery did not succeed; "" of one that did.
 func classOf(o queue.Outcome) string {
 	if o.State == queue.Delivered || o.State == queue.Withheld {
@@ -34,7 +42,7 @@ func (j *job) notify(ctx context.Context) error {
 		about := map[string][]int{} // outcomes by the reverse-path that is told
 		var order []string
 		for i, o := range j.outcomes {
-			if !j.concerns(kind, o) {
+			if j.told[told{kind, o.Which}] || !j.concerns(kind, o) {
 				continue
 			}
 			to := j.from(o.Which).String()
@@ -69,7 +77,7 @@ func (j *job) concerns(kind bounce.Kind, o queue.Outcome) bool {
 		}
 		// Once: with the first attempt after that time.
 		late := m.Origin.At.Add(after)
-		return d.At.Before(late) && !o.At.Before(late)
+		return !o.At.Before(late) && (d.At.Before(late) || strings.HasSuffix(d.Note, delayUntold))
 	case bounce.Delivered: // where the next server does not tell by itself (RFC 3461 section 5.2.2)
 		return o.State == queue.Delivered && !j.confirmed[o.Which] && !j.from(o.Which).Null()
 	}
@@ -121,8 +129,12 @@ func (j *job) tell(ctx context.Context, kind bounce.Kind, about []int) error {
 	if _, err := j.d.o.Queue.Put(ctx, l, &text); err != nil {
 		return fmt.Errorf("message %s: store the notice: %w", m.ID, err)
 	}
+	if j.told == nil {
+		j.told = map[told]bool{}
+	}
 	for _, i := range about {
 		o := &j.outcomes[i]
+		j.told[told{kind, o.Which}] = true
 		o.Note = strings.TrimPrefix(o.Note+"; notice "+n.ID+" to "+to.String(), "; ")
 	}
 	return nil
@@ -137,8 +149,32 @@ func (j *job) untold(kind bounce.Kind, about []int, why string) {
 	for _, i := range about {
 		o := &j.outcomes[i]
 		said := strings.TrimSpace(o.Reply.String() + " " + o.Note)
-		o.State, o.Note = queue.Withheld, "failed: "+said+"; no notice: "+why
+		o.State, o.Note = queue.Withheld, failedUntold+said+"; no notice: "+why
 	}
+}
+
+// failedUntold begins the note of a failure of which nobody can be told.
+const failedUntold = "failed: "
+
+// Overdue reports whether all that is left of a message has failed before then,
+// nobody can be told, and the operator has not decided about it.
+func Overdue(m *queue.Message, before time.Time) bool {
+	if m.Hold != "" {
+		return false
+	}
+	left := 0
+	for _, to := range m.To {
+		for _, d := range to.Goes {
+			switch {
+			case d.State.Settled():
+			case d.State != queue.Withheld, !strings.HasPrefix(d.Note, failedUntold), !d.At.Before(before):
+				return false
+			default:
+				left++
+			}
+		}
+	}
+	return left > 0
 }
 
 // ours reports a notice that this package wrote.
@@ -162,7 +198,7 @@ func (j *job) notice(kind bounce.Kind, about []int, to mail.ReversePath) bounce.
 			r.RetryUntil = j.d.o.Lifetimes.end(m)
 		case kind == bounce.Delivered && !j.final:
 			r.Action = bounce.ActionRelayed
-		case kind == bounce.Failed && (o.Reply.Transient() || o.Reply.IsZero() && j.expired(o)):
+		case kind == bounce.Failed && (o.Reply.Transient() || o.Reply.IsZero() && j.expired()):
 			r.Status = mail.EnhancedCode{Class: 4, Subject: 4, Detail: 7} // RFC 3463: delivery time expired
 			r.Note = strings.TrimSpace(fmt.Sprintf("tried %d times in %s. %s", m.Delivery(o.Which).Attempts+1, days(o.At.Sub(m.Origin.At)), r.Note))
 		}
@@ -172,9 +208,7 @@ func (j *job) notice(kind bounce.Kind, about []int, to mail.ReversePath) bounce.
 }
 
 // expired reports that an outcome was made a failure by its age.
-func (j *job) expired(o queue.Outcome) bool {
-	return !o.At.Before(j.d.o.Lifetimes.end(&j.lease.Message))
-}
+func (j *job) expired() bool { return j.left() <= 0 }
 
 func days(d time.Duration) string {
 	if d < 48*time.Hour {

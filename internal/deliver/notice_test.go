@@ -162,3 +162,108 @@ func (s *stingy) Put(ctx context.Context, l policy.Letter, body io.Reader) (int6
 	}
 	return s.Queue.Put(ctx, l, body)
 }
+
+// A flaky queue fails as it is told.
+type flaky struct {
+	Queue
+	settle, put func() error
+}
+
+func (f *flaky) Settle(ctx context.Context, l queue.Lease, o ...queue.Outcome) (int, error) {
+	if err := f.settle(); err != nil {
+		return 0, err
+	}
+	return f.Queue.Settle(ctx, l, o...)
+}
+
+func (f *flaky) Put(ctx context.Context, l queue.Letter, body io.Reader) (int64, error) {
+	if err := f.put(); err != nil {
+		return 0, err
+	}
+	return f.Queue.Put(ctx, l, body)
+}
+
+// What a server has taken is not forgotten when the disk fails for longer than
+// an attempt may take.
+func TestWordOfAnAttemptOutlivesIt(t *testing.T) {
+	start := time.Now()
+	bubble(t, func(o *Options) {
+		start = time.Now()
+		o.Queue = &flaky{Queue: o.Queue, put: func() error { return nil }, settle: func() error {
+			if time.Since(start) < 70*time.Minute {
+				return queue.ErrBroken
+			}
+			return nil
+		}}
+	}, func(w *world) {
+		w.mx("far.example", "10 mx.far.example")
+		n := w.host("mx.far.example", &node{}, "198.51.100.1:25")
+		w.send("<anna@ours.example>", "<b@far.example>")
+		after(24 * time.Hour)
+		if got := n.messages(); len(got) != 1 || len(w.left()) != 0 {
+			t.Errorf("the server has %v, left %v", got, w.left())
+		}
+	})
+}
+
+// A notice that could not be stored is sent later, whatever it is about.
+func TestNoticesThatCannotBeStored(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		err    error
+		reply  mail.Reply
+		notify mail.Notify
+		want   string
+	}{
+		{"of a delay, no room", queue.ErrFull, mail.NewReply(451, "4.7.1", "greylisted"), 0, "Action: delayed"},
+		{"of a delay, broken", queue.ErrBroken, mail.NewReply(451, "4.7.1", "greylisted"), 0, "Action: delayed"},
+		{"of a failure, no room", queue.ErrFull, mail.NewReply(550, "5.1.1", "no"), 0, "Action: failed"},
+		{"of success, broken", queue.ErrBroken, mail.Reply{}, mail.NotifySuccess, "Action: relayed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var failed atomic.Int32
+			bubble(t, func(o *Options) {
+				o.Lifetimes = Lifetimes{Delay: 30 * time.Minute}
+				o.Queue = &flaky{Queue: o.Queue, settle: func() error { return nil }, put: func() error {
+					if failed.Add(1) == 1 {
+						return c.err
+					}
+					return nil
+				}}
+			}, func(w *world) {
+				home := w.home()
+				w.mx("far.example", "10 mx.far.example")
+				w.host("mx.far.example", &node{without: []string{"DSN"}, rcpt: func(string) mail.Reply { return c.reply }}, "198.51.100.1:25")
+				w.sendWith(func(l *queue.Letter) { l.To[0].Params.Notify = c.notify }, "<anna@ours.example>", "<b@far.example>")
+				after(4 * time.Hour)
+				if len(home.bodies) != 1 || !strings.Contains(home.bodies[0], c.want) || failed.Load() != 2 {
+					t.Errorf("%d notices after %d attempts to store one: %q", len(home.bodies), failed.Load(), home.bodies)
+				}
+			})
+		})
+	}
+}
+
+func TestOverdue(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name   string
+		change func(m *queue.Message)
+		want   bool
+	}{
+		{"a failure of which nobody is told", func(*queue.Message) {}, true},
+		{"not for so long yet", func(m *queue.Message) { m.To[0].Goes[0].At = now }, false},
+		{"the operator keeps it", func(m *queue.Message) { m.Hold = "held by the operator" }, false},
+		{"its grant was lost", func(m *queue.Message) { m.To[0].Goes[0].Note = "its grant was withdrawn" }, false},
+		{"held by its route", func(m *queue.Message) { m.To[0].Goes[0].Note = heldByRoute + "hold" }, false},
+		{"another of it waits", func(m *queue.Message) { m.To = append(m.To, queue.Recipient{Goes: []queue.Delivery{{}}}) }, false},
+		{"another of it arrived", func(m *queue.Message) {
+			m.To = append(m.To, queue.Recipient{Goes: []queue.Delivery{{State: queue.Delivered}}})
+		}, true},
+	} {
+		m := queue.Message{To: []queue.Recipient{{Goes: []queue.Delivery{{State: queue.Withheld, Note: failedUntold + "550 no; no notice: a stranger", At: now.Add(-2 * time.Hour)}}}}}
+		if c.change(&m); Overdue(&m, now.Add(-time.Hour)) != c.want {
+			t.Errorf("%s: want %v", c.name, c.want)
+		}
+	}
+}

@@ -51,6 +51,13 @@ func (p *peers) down(a netip.AddrPort, now time.Time) error {
 	return f.err
 }
 
+// forget has every address asked again.
+func (p *peers) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failing = nil
+}
+
 // hadTLS remembers that TLS was made with a host.
 func (p *peers) hadTLS(key string) {
 	p.mu.Lock()

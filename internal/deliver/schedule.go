@@ -3,24 +3,23 @@ package deliver
 import (
 	"cmp"
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"postern/internal/problem"
 	"postern/internal/queue"
 )
 
 const (
-	attemptLimit = time.Hour
+	attemptLimit = time.Hour        // of the dialogues; the word about them is kept for longer
 	leaseFor     = 90 * time.Minute // longer than an attempt and its settling may take, and
 	waitsFor     = 10 * time.Minute // what may pass before the attempt begins
 	batch        = 128              // leases at once
 	pause        = time.Second      // after a queue that failed
 	forgetAfter  = 10 * time.Minute // what is known of a destination for which nothing comes
 )
-
-var errStopping = errors.New("the relay stops")
 
 // A scheduler gives each destination its share. All of it belongs to the
 // goroutine of run; what that starts hands it things to do.
@@ -43,6 +42,8 @@ type scheduler struct {
 	hungry  bool      // it may have more
 	at      time.Time // when it will; zero: when it says so
 	swept   time.Time
+	clock   *clock
+	begun   bool // times that a wrong clock left were looked for
 	running sync.WaitGroup
 }
 
@@ -50,6 +51,7 @@ func newScheduler(d *Deliverer, work context.Context) *scheduler {
 	return &scheduler{
 		d: d, work: work, to: map[string]*destination{}, paced: map[*destination]struct{}{},
 		events: make(chan func(), 256), idle: make(chan func()), ending: make(chan struct{}), hungry: true, swept: time.Now(),
+		clock: newClock(d.o.Running),
 	}
 }
 
@@ -68,6 +70,8 @@ func (s *scheduler) run(ctx context.Context) {
 			s.hungry = true
 		case answer := <-s.d.asked:
 			answer <- s.snapshot(time.Now())
+		case l := <-s.d.lifts:
+			l.lifted <- s.lift(l.names, time.Now())
 		case <-timer.C:
 			s.tick(time.Now())
 		}
@@ -101,7 +105,7 @@ func (s *scheduler) stop() {
 func (s *scheduler) ask() {
 	all := 2 * s.d.o.Limits.Total
 	room := all - s.held
-	if !s.hungry || s.asking || room < 1 {
+	if !s.hungry || s.asking || room < 1 || s.follow() {
 		return
 	}
 	most, strange := max(ahead*room/all, 1), 0
@@ -144,6 +148,64 @@ func (s *scheduler) ask() {
 		case <-s.work.Done():
 		}
 	})
+}
+
+// longest is how far ahead a next attempt is at most; see again.
+var longest = time.Duration(1.2*float64(steps[len(steps)-1])) + leastStep
+
+// follow has the queue follow a clock that was set, before anything is leased
+// by it; at the start, what a wrong one left is put right. What was leased and
+// not begun goes back: it has its times with it.
+func (s *scheduler) follow() bool {
+	by := s.clock.step()
+	if by == 0 && s.begun {
+		return false
+	}
+	s.begun, s.asking = true, true
+	var back []queue.Lease
+	for _, d := range s.to {
+		back = append(back, d.takeAll()...)
+	}
+	s.held -= len(back)
+	s.running.Go(func() {
+		for _, l := range back {
+			_ = s.d.o.Queue.Return(s.work, l) // it ends by itself if it cannot be given back
+		}
+		n, err := s.d.o.Queue.Shift(s.work, time.Now(), by, longest)
+		switch {
+		case err != nil:
+			s.d.o.Report(fmt.Errorf("the clock was set by %v: put the times right of what waits: %w", by.Round(time.Second), err))
+		case by != 0:
+			s.d.o.Report(problem.Warn(problem.Pos{}, fmt.Sprintf("the clock was set by %v: what waits goes on waiting as long as it would have (%d messages)", by.Round(time.Second), n), ""))
+		case n > 0:
+			s.d.o.Report(problem.Warn(problem.Pos{}, fmt.Sprintf("a clock that was wrong has left times that lie ahead: %d messages are tried now", n), ""))
+		}
+		s.tell(func() { s.asking, s.hungry = false, true })
+	})
+	return true
+}
+
+// lift ends the pauses of destinations, of all if no name is given, and returns
+// those that had one.
+func (s *scheduler) lift(names []string, now time.Time) (lifted []Status) {
+	s.d.peers.forget()
+	lift := func(d *destination) {
+		if d != nil && d.blocked(now) {
+			lifted = append(lifted, d.status(now))
+			d.lift(s.d.o.Limits.Start)
+		}
+	}
+	for _, name := range names {
+		lift(s.to[name])
+	}
+	if len(names) == 0 {
+		for _, d := range s.to {
+			lift(d)
+		}
+	}
+	sortStatus(lifted)
+	s.hungry = true
+	return lifted
 }
 
 // given takes what the queue gave.
@@ -239,13 +301,11 @@ func (s *scheduler) begin(d *destination, now time.Time) {
 		s.hungry = true
 	}
 	s.attend(func() {
-		ctx, cancel := context.WithTimeoutCause(s.work, attemptLimit, errors.New("the attempt took "+attemptLimit.String()))
-		defer cancel()
 		var once sync.Once
 		over := func(h health, why string) {
 			once.Do(func() { s.tell(func() { s.over(d, strange, h, why, now) }) })
 		}
-		sums := s.d.attempt(ctx, l, over)
+		sums := s.d.attempt(s.work, l, over)
 		over(silent, "")
 		s.tell(func() { s.settled(d, sums) })
 	})
@@ -344,6 +404,9 @@ func (s *scheduler) tick(now time.Time) {
 		return
 	}
 	s.swept = now
+	if !s.asking {
+		s.follow()
+	}
 	for name, d := range s.to {
 		if d.active == 0 && len(d.waiting) == 0 && !d.lined && now.Sub(d.last) > forgetAfter && now.After(d.until.Add(forgetAfter)) {
 			delete(s.to, name)
@@ -356,8 +419,12 @@ func (s *scheduler) snapshot(now time.Time) []Status {
 	for _, d := range s.to {
 		list = append(list, d.status(now))
 	}
+	sortStatus(list)
+	return list
+}
+
+func sortStatus(list []Status) {
 	slices.SortFunc(list, func(a, b Status) int {
 		return cmp.Or(cmp.Compare(b.Active+b.Ahead, a.Active+a.Ahead), cmp.Compare(a.Destination, b.Destination))
 	})
-	return list
 }

@@ -3,8 +3,11 @@ package deliver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
+	"postern/internal/bounce"
 	"postern/internal/queue"
 )
 
@@ -17,22 +20,17 @@ func (j *job) settle(ctx context.Context) (sums Sums) {
 		return sums
 	}
 	m := &j.lease.Message
-	if err := j.notify(ctx); err != nil {
-		j.d.o.Report(err)
+	if err := j.insist(ctx, j.notify); err != nil {
 		j.unnotified(err)
 	}
-	// What a server has taken must not be sent again because the disk failed for
-	// a moment (RFC 1047): we keep the word until the queue takes it, or the
-	// lease is over.
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+	if err := j.insist(ctx, func(ctx context.Context) error {
 		_, err := j.d.o.Queue.Settle(ctx, j.lease, j.outcomes...)
-		if err == nil {
-			break
+		if err != nil {
+			err = fmt.Errorf("settle message %s: %w", m.ID, err)
 		}
-		j.d.o.Report(errors.Join(errors.New("settle message "+m.ID), err))
-		if !errors.Is(err, queue.ErrBroken) || time.Now().Add(wait).After(j.lease.Until) || !sleep(j.d.failed, wait) {
-			return sums
-		}
+		return err
+	}); err != nil {
+		return sums
 	}
 	for _, o := range j.outcomes {
 		d := m.Delivery(o.Which)
@@ -56,6 +54,22 @@ func (j *job) settle(ctx context.Context) (sums Sums) {
 	return sums
 }
 
+// insist does something until the disk takes it, or the lease is over. What a
+// server has taken must not be sent again because the disk failed for a moment
+// (RFC 1047), and who sent it must be told.
+func (j *job) insist(ctx context.Context, do func(context.Context) error) error {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		j.d.o.Report(err)
+		if !errors.Is(err, queue.ErrBroken) || time.Now().Add(wait).After(j.lease.Until) || !sleep(j.d.failed, wait) {
+			return err
+		}
+	}
+}
+
 // sleep waits, and reports false when ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -68,12 +82,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// delayUntold ends the note of a delivery of whose delay somebody must yet be
+// told.
+const delayUntold = "the notice of its delay could not be stored"
+
 // unnotified puts off what failed for good: whoever sent it could not be told.
+// Of a delay they are told after the next attempt.
 func (j *job) unnotified(err error) {
 	for i := range j.outcomes {
-		if o := &j.outcomes[i]; o.State == queue.Failed {
+		switch o := &j.outcomes[i]; {
+		case j.told[told{bounce.Failed, o.Which}] || j.told[told{bounce.Delayed, o.Which}]:
+		case o.State == queue.Failed:
 			o.State, o.Next = queue.Waiting, time.Now().Add(steps[0])
 			o.Note = "the notice of its failure could not be stored: " + err.Error()
+		case j.concerns(bounce.Delayed, *o):
+			o.Note = strings.TrimPrefix(o.Note+"; "+delayUntold, "; ")
 		}
 	}
 }

@@ -38,6 +38,18 @@ func Disk(path string) (Space, error) {
 	}
 }
 
+// Running returns how long the machine has run since its start, asleep or awake:
+// a clock that nobody can set.
+func Running() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return time.Since(loaded) // a kernel that has no such clock
+	}
+	return time.Duration(t.Nano())
+}
+
+var loaded = time.Now()
+
 // Clock is what the kernel believes of its own clock (adjtimex(2)).
 type Clock struct {
 	Synchronised bool          // a time service disciplines it

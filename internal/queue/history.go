@@ -20,8 +20,9 @@ type History interface {
 	// begins; "": this is the last.
 	Find(ctx context.Context, s Search, p Page) (list []Life, next string, err error)
 	// Forget removes what is known of messages that were accepted before then
-	// and are in the queue no more.
-	Forget(ctx context.Context, before time.Time) error
+	// and are in the queue no more, and of the oldest of those beyond most. It
+	// returns how many were removed for being too many.
+	Forget(ctx context.Context, before time.Time, most int) (int, error)
 }
 
 // A Life is one message from its acceptance to its end, without its body.
@@ -68,8 +69,8 @@ const (
 	Attempted EventKind = iota + 1 // one delivery was settled or put off
 	WasHeld                        // Note says why
 	WasReleased
-	WasRetried // all that waited was made due at once
-	WasDeleted // by the operator, who told nobody
+	WasRetried // all that waited was made due at once; or, as Note says, its times were moved
+	WasDeleted // by the operator, who told nobody; or for the reason in Note
 )
 
 // A Search tells lives apart. The zero value finds all; a life is found if it

@@ -71,9 +71,9 @@ type State uint8
 
 // The states of a message.
 const (
-	Fresh    State = iota + 1 // no attempt was made yet
+	Fresh    State = iota + 1 // no attempt was made yet, and one is due
 	Active                    // leased: being delivered
-	Deferred                  // tried, and waiting for the next attempt
+	Deferred                  // waiting for its next attempt: it was tried, or its destination is left alone
 	Held                      // for the operator
 )
 
@@ -164,7 +164,7 @@ func (m *Message) Rest() State {
 	for _, r := range m.To {
 		for _, d := range r.Goes {
 			waiting = waiting || d.State == Waiting
-			tried = tried || d.Attempts > 0
+			tried = tried || d.Attempts > 0 || d.State == Waiting && !d.Next.IsZero()
 		}
 	}
 	switch {

@@ -42,6 +42,7 @@ func TestRest(t *testing.T) {
 		{"new", func(*queue.Message) {}, queue.Fresh},
 		{"held", func(m *queue.Message) { m.Hold = "why" }, queue.Held},
 		{"tried", func(m *queue.Message) { m.To[0].Goes[0].Attempts = 1 }, queue.Deferred},
+		{"put off without an attempt", func(m *queue.Message) { m.To[0].Goes[0].Next = noon }, queue.Deferred},
 		{"one withheld", func(m *queue.Message) { m.To[0].Goes[0].State = queue.Withheld }, queue.Fresh},
 		{"one delivered", func(m *queue.Message) { m.To[0].Goes[0].State, m.To[0].Goes[0].Attempts = queue.Delivered, 1 }, queue.Deferred},
 		{"the other withheld", func(m *queue.Message) {

@@ -59,6 +59,12 @@ type Supply interface {
 	// passed says now. Destinations in except are not counted. false: never,
 	// until Changed.
 	Next(ctx context.Context, except []string) (at time.Time, ok bool, err error)
+	// Shift follows a clock that was set by so much: all that waits is as old as
+	// it was, waits as long as it would have, and is leased to whom it was. What
+	// then still happened after now, or would wait for longer than longest, was
+	// written by a clock that was wrong, and is due. It returns how many messages
+	// were changed; by is 0 of a clock of which nobody knows.
+	Shift(ctx context.Context, now time.Time, by, longest time.Duration) (int, error)
 	// Changed receives a value, one for any number of changes, after something
 	// became due sooner than Next may have said. It has one reader.
 	Changed() <-chan struct{}
@@ -86,6 +92,9 @@ type Desk interface {
 	Change(ctx context.Context, c Change, ids ...string) (int, error)
 	// Delete removes messages with their bodies; nobody is told.
 	Delete(ctx context.Context, ids ...string) (int, error)
+	// Expire removes messages that nobody decided about for so long, and says so
+	// in their history.
+	Expire(ctx context.Context, why string, ids ...string) (int, error)
 	// Stats returns sums over the queue.
 	Stats(ctx context.Context) (Stats, error)
 	// Destinations returns each destination for which anything is kept, that

@@ -184,6 +184,11 @@ func (q *Queue) Delete(ctx context.Context, ids ...string) (int, error) {
 	return n + aside, err
 }
 
+// Expire implements queue.Desk.
+func (q *Queue) Expire(ctx context.Context, why string, ids ...string) (int, error) {
+	return q.each(ctx, ids, queue.Event{Kind: queue.WasDeleted, Note: why}, func(*record) (keep bool) { return false })
+}
+
 // deleteAside removes records that were moved aside, and their bodies.
 func (q *Queue) deleteAside(ids []string) (n int, err error) {
 	s, done, err := q.use()

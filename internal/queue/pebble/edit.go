@@ -12,6 +12,14 @@ import (
 // each changes messages one by one, and returns after the last is stable. What
 // happened to each is entered in its history; nothing, if it has no kind.
 func (q *Queue) each(ctx context.Context, ids []string, what queue.Event, change func(*record) (keep bool)) (n int, err error) {
+	return q.eachThat(ctx, ids, what, func(r *record) (bool, bool) { return true, change(r) })
+}
+
+// errPassed says that a message is not one of those that are to be changed.
+var errPassed = errors.New("nothing is to be changed")
+
+// eachThat does as each, of those that are changed.
+func (q *Queue) eachThat(ctx context.Context, ids []string, what queue.Event, change func(*record) (changed, keep bool)) (n int, err error) {
 	var happened []queue.Event
 	if what.Kind != 0 {
 		what.At = time.Now()
@@ -21,8 +29,14 @@ func (q *Queue) each(ctx context.Context, ids []string, what queue.Event, change
 		if err := context.Cause(ctx); err != nil {
 			return n, err
 		}
-		err := q.edit(keyOf(id), false, func(r *record) ([]queue.Event, bool, error) { return happened, change(r), nil })
-		if errors.Is(err, queue.ErrNoSuchID) {
+		err := q.edit(keyOf(id), false, func(r *record) ([]queue.Event, bool, error) {
+			changed, keep := change(r)
+			if !changed {
+				return nil, true, errPassed
+			}
+			return happened, keep, nil
+		})
+		if errors.Is(err, queue.ErrNoSuchID) || errors.Is(err, errPassed) {
 			continue
 		}
 		if err != nil {

@@ -376,19 +376,44 @@ func (t *trail) close() error {
 
 // Forget implements queue.History. Words are forgotten by whole days; those
 // that lead to nothing until then are passed over.
-func (q *Queue) Forget(_ context.Context, before time.Time) error {
+func (q *Queue) Forget(ctx context.Context, before time.Time, most int) (many int, err error) {
 	s, done, err := q.use()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer done()
 	end := queue.FirstID(before)
+	if end, many, err = beyond(ctx, s.db, end, most); err != nil {
+		return 0, err
+	}
 	b := s.db.NewBatch()
 	if err := errors.Join(
 		b.DeleteRange([]byte{lifeKey}, keyOf(end).at(lifeKey), nil),
 		b.DeleteRange([]byte{wordKey}, wordAt(dayOf(end), hash{}, nil), nil),
 	); err != nil {
-		return errors.Join(err, b.Close())
+		return 0, errors.Join(err, b.Close())
 	}
-	return s.commit(b, true)
+	return many, s.commit(b, true)
+}
+
+// beyond returns the first id of the newest lives, of which there are most, and
+// how many of those from end on come before it.
+func beyond(ctx context.Context, r lib.Reader, end string, most int) (first string, many int, err error) {
+	it, err := r.NewIter(&lib.IterOptions{LowerBound: keyOf(end).at(lifeKey), UpperBound: []byte{lifeKey + 1}})
+	if err != nil {
+		return end, 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	n := 0
+	for ok := it.Last(); ok; ok = it.Prev() { // no value is read
+		if n++; n == most {
+			if k, good := keyIn(it.Key()); good {
+				end = k.String()
+			}
+		}
+		if n%1024 == 0 && ctx.Err() != nil {
+			return end, 0, context.Cause(ctx)
+		}
+	}
+	return end, max(n-most, 0), it.Error()
 }

@@ -29,6 +29,7 @@ type index struct {
 	token   uint64
 	states  [queue.Held + 1]int
 	octets  int64
+	newest  int64 // the latest time that was seen of what happened: none lies ahead of the clock
 }
 
 func newIndex() *index {
@@ -169,6 +170,7 @@ func (x *index) put(m *queue.Message) bool {
 		x.octets += m.Size
 	}
 	e.state = m.Rest()
+	x.newest = max(x.newest, nanos(m.Origin.At))
 	for i := range m.To {
 		for j := range m.To[i].Goes {
 			if d := &m.To[i].Goes[j]; !d.State.Settled() {
@@ -243,6 +245,7 @@ func (x *index) refresh(u *unit, m *queue.Message) (woke bool) {
 
 // heard keeps the last reply of a destination.
 func (x *index) heard(to *destination, d *queue.Delivery) {
+	x.newest = max(x.newest, nanos(d.At))
 	if at := nanos(d.At); at >= to.replyAt && d.Attempts > 0 {
 		said := d.Reply.String()
 		if said == "" {

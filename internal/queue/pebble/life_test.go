@@ -260,7 +260,7 @@ func TestHistoryIsForgottenToTheLastKey(t *testing.T) {
 	if err != nil || n['h'] != 3 || n['i'] != 9 || n['e'] != 0 {
 		t.Errorf("three lives have the keys %v, %v", n, err)
 	}
-	if err := q.Forget(t.Context(), time.Now().Add(48*time.Hour)); err != nil {
+	if _, err := q.Forget(t.Context(), time.Now().Add(48*time.Hour), 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	if n, err = q.Keys(); err != nil || n['h']+n['i'] != 0 {

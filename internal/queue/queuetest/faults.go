@@ -416,6 +416,74 @@ func (e Engine) testClock(t *testing.T) {
 	}
 }
 
+// testShift sets the clock while mail waits. Each message waits as long as it
+// would have, is as old as it was, and what is leased stays leased.
+func (e Engine) testShift(t *testing.T) {
+	const wait, longest, age = 5 * time.Minute, 4 * time.Hour, 2 * time.Hour
+	for _, by := range []time.Duration{48 * time.Hour, -time.Hour, -48 * time.Hour, 56 * 365 * 24 * time.Hour} {
+		r := e.room(t, Options{})
+		waits := r.letter(NewLetter(noon.Add(-age), "<a@ours.example>", "<b@far.example>"), nil)
+		l := r.lease(queue.Ask{})[0]
+		r.settle(l, 1, all(l, queue.Outcome{State: queue.Waiting, At: noon, Next: noon.Add(wait)})...)
+		r.put(nil, "<c@near.example>")
+		out := r.lease(queue.Ask{Only: []string{"near.example"}, Until: noon.Add(time.Hour)})[0]
+		expires := noon.Add(24 * time.Hour)
+		if _, err := r.Change(t.Context(), queue.Change{Expires: &expires}, waits); err != nil {
+			t.Fatal(err)
+		}
+		now := noon.Add(by)
+		if n, err := r.Shift(t.Context(), now, by, longest); n != 2 || err != nil {
+			t.Fatalf("by %v: %d messages, %v; want 2", by, n, err)
+		}
+		m := r.show(waits)
+		if d := m.To[0].Goes[0]; !m.Origin.At.Equal(now.Add(-age)) || !d.Next.Equal(now.Add(wait)) || !d.At.Equal(now) || !m.Expires.Equal(now.Add(24*time.Hour)) {
+			t.Errorf("by %v: accepted %v, tried %v, next %v, expires %v", by, m.Origin.At.Sub(now), d.At.Sub(now), d.Next.Sub(now), m.Expires.Sub(now))
+		}
+		for ahead, want := range map[time.Duration]int{wait - time.Second: 0, wait: 1} {
+			list := r.lease(queue.Ask{Now: now.Add(ahead)})
+			if len(list) != want {
+				t.Errorf("by %v: %d leases after %v, want %d", by, len(list), ahead, want)
+			}
+			for _, l := range list {
+				_ = r.Return(t.Context(), l)
+			}
+		}
+		r.settle(out, 0, all(out, queue.Outcome{State: queue.Delivered, At: now})...)
+		r.told(waits, "0.0 waiting, retried")
+	}
+}
+
+// testShiftUnseen finds, when it is opened, what a clock wrote that was wrong.
+func (e Engine) testShiftUnseen(t *testing.T) {
+	const longest = 4 * time.Hour
+	for _, c := range []struct {
+		name               string
+		accepted, at, next time.Duration // from now
+		changed, due       int
+	}{
+		{"right", -time.Hour, -time.Minute, 3 * time.Hour, 0, 0},
+		{"it waits for longer than anything does", -time.Hour, -time.Minute, 5 * time.Hour, 1, 1},
+		{"tried tomorrow", -time.Hour, 24 * time.Hour, 24*time.Hour + time.Minute, 1, 1},
+		{"tried in half an hour", -time.Hour, time.Hour / 2, time.Hour, 1, 1},
+		{"accepted tomorrow", 24 * time.Hour, 24 * time.Hour, 25 * time.Hour, 1, 1},
+	} {
+		r := e.room(t, Options{})
+		id := r.letter(NewLetter(noon.Add(c.accepted), "<a@ours.example>", "<b@far.example>"), nil)
+		l := r.lease(queue.Ask{})[0]
+		r.settle(l, 1, all(l, queue.Outcome{State: queue.Waiting, At: noon.Add(c.at), Next: noon.Add(c.next)})...)
+		r.reopen()
+		if n, err := r.Shift(t.Context(), noon, 0, longest); n != c.changed || err != nil {
+			t.Errorf("%s: %d messages changed, %v; want %d", c.name, n, err, c.changed)
+		}
+		if list := r.lease(queue.Ask{}); len(list) != c.due {
+			t.Errorf("%s: %d due, want %d", c.name, len(list), c.due)
+		}
+		if m := r.show(id); m.Origin.At.After(noon) || m.To[0].Goes[0].At.After(noon) {
+			t.Errorf("%s: accepted %v, tried %v after now", c.name, m.Origin.At.Sub(noon), m.To[0].Goes[0].At.Sub(noon))
+		}
+	}
+}
+
 // testRestart stops in the middle of deliveries. What was leased is given out
 // again when its lease would have ended, at the latest.
 func (e Engine) testRestart(t *testing.T) {

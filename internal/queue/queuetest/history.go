@@ -163,6 +163,12 @@ func (e Engine) testHistoryOf(t *testing.T) {
 		{"deleted", []string{"<b@far.example>"}, "", func(r *room, id string) {
 			do(r.Delete(t.Context(), id))
 		}, "deleted, done"},
+		{"nobody decided", []string{"<b@far.example>"}, "", func(r *room, id string) {
+			do(r.Expire(t.Context(), "kept for 7 days", id))
+			if l := r.life(id); l.Events[0].Note != "kept for 7 days" {
+				t.Errorf("expired: %+v", l.Events)
+			}
+		}, "deleted, done"},
 		{"nobody was asked", []string{"<b@far.example>", "<c@near.example>"}, "", func(r *room, id string) {
 			for i, l := range r.lease(queue.Ask{}) {
 				r.settle(l, 2, all(l, queue.Outcome{State: queue.Waiting, At: noon, Next: noon.Add(time.Minute), Untried: true, Note: "held: it is night"})...)
@@ -297,13 +303,16 @@ func (e Engine) testForget(t *testing.T) {
 		r.settle(l, 0, all(l, queue.Outcome{State: queue.Delivered, At: noon})...)
 	}
 	for _, c := range []struct {
-		before time.Duration
-		want   string
+		before     time.Duration
+		most, many int
+		want       string
 	}{
-		{100 * hour, "[now new old older waits]"}, {50 * hour, "[now new old waits]"}, {9 * hour, "[now waits]"}, {-48 * hour, "[waits]"},
+		{100 * hour, 5, 0, "[now new old older waits]"}, {100 * hour, 4, 0, "[now new old older waits]"},
+		{50 * hour, 3, 0, "[now new old waits]"}, {50 * hour, 2, 1, "[now new waits]"},
+		{9 * hour, 5, 0, "[now waits]"}, {-48 * hour, 5, 0, "[waits]"},
 	} {
-		if err := r.Forget(t.Context(), noon.Add(-c.before)); err != nil {
-			t.Fatal(err)
+		if n, err := r.Forget(t.Context(), noon.Add(-c.before), c.most); err != nil || n != c.many {
+			t.Fatalf("%d were too many, %v; want %d", n, err, c.many)
 		}
 		for _, f := range []queue.Search{{}, {From: "a@ours.example"}} {
 			list, _, err := r.Find(t.Context(), f, queue.Page{})

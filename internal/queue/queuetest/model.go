@@ -78,7 +78,7 @@ func (m *model) state(id string) queue.State {
 	l, waits, tried := m.letter[id], false, false
 	for _, d := range l.goes {
 		waits = waits || d.state == queue.Waiting
-		tried = tried || d.attempts > 0
+		tried = tried || d.attempts > 0 || d.state == queue.Waiting && !d.next.IsZero()
 	}
 	switch {
 	case m.out(id, ""):

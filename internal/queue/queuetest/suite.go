@@ -66,6 +66,8 @@ func Run(t *testing.T, e Engine) {
 	t.Run("forget", e.testForget)
 	t.Run("many at once", e.testMany)
 	t.Run("clock", e.testClock)
+	t.Run("clock that is set", e.testShift)
+	t.Run("clock that was wrong", e.testShiftUnseen)
 	t.Run("restart", e.testRestart)
 	t.Run("model", e.testModel)
 	t.Run("no room", e.testNoRoom)
