@@ -307,9 +307,12 @@ func (e Engine) testForget(t *testing.T) {
 		most, many int
 		want       string
 	}{
-		{100 * hour, 5, 0, "[now new old older waits]"}, {100 * hour, 4, 0, "[now new old older waits]"},
-		{50 * hour, 3, 0, "[now new old waits]"}, {50 * hour, 2, 1, "[now new waits]"},
-		{9 * hour, 5, 0, "[now waits]"}, {-48 * hour, 5, 0, "[waits]"},
+		{100 * hour, 5, 0, "[now new old older waits]"},
+		{100 * hour, 4, 0, "[now new old older waits]"},
+		{50 * hour, 3, 0, "[now new old waits]"},
+		{50 * hour, 2, 1, "[now new waits]"},
+		{9 * hour, 5, 0, "[now waits]"},
+		{-48 * hour, 5, 0, "[waits]"},
 	} {
 		if n, err := r.Forget(t.Context(), noon.Add(-c.before), c.most); err != nil || n != c.many {
 			t.Fatalf("%d were too many, %v; want %d", n, err, c.many)
