@@ -43,6 +43,7 @@ type port struct {
 	plays     []probe.Play
 	said      map[string]string // the form that said it, by what forms look like on the wire: none is played twice
 	battery   *battery
+	total     int          // of the plays, once they are over
 	tokens    []plan.Token // one for each form, the last for the controls' sender
 	recipient func(plan.Token) mail.Address
 	ignoresUs bool // it has left a stranger's recipient without an answer
@@ -521,7 +522,7 @@ func (p *port) confirm(ctx context.Context, played []verdict.Exchange) {
 }
 
 func (p *port) progress(s Step, text string) {
-	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: s, Text: text, Total: len(p.plays)})
+	p.o.Progress(Event{Addr: p.addr, Door: p.evidence.Door, Step: s, Text: text, Total: max(p.total, len(p.plays))})
 }
 
 func isRefused(err error) bool {

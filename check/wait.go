@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,9 +159,7 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 	if p.inbox == nil {
 		return verdict.Judge(p.evidence) // nothing was tested
 	}
-	for _, x := range p.evidence.Exchanges {
-		p.spool.take(x.Transcript)
-	}
+	p.rest()
 	start := time.Now()
 	p.evidence.Waiting = true
 	over := func() verdict.Judgement {
@@ -193,11 +192,22 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 			left = min(left, quiet)
 		}
 		p.progress(Waiting, fmt.Sprintf("%d messages taken; arrival, %s left", j.Count(verdict.Accepted)+j.Count(verdict.Local), left.Round(time.Second)))
-		if !came(ctx, p.inbox, left) && (j.Verdict == verdict.Open || ctx.Err() != nil) {
+		proved := j.Verdict == verdict.Open
+		if !came(ctx, p.inbox, left) && (proved || ctx.Err() != nil) {
 			p.evidence.Arrivals = p.inbox.arrivals()
 			return over()
 		}
 	}
+}
+
+// rest lets go of what was needed for playing: most ports wait for far longer
+// than they are played, many of them side by side.
+func (p *port) rest() {
+	for _, x := range p.evidence.Exchanges {
+		p.spool.take(x.Transcript)
+	}
+	p.evidence.Exchanges = slices.Clip(p.evidence.Exchanges)
+	p.total, p.plays, p.battery = len(p.plays), nil, nil
 }
 
 // sentBlindly reports whether a message went out in a request's body, of which

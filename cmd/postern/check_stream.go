@@ -15,7 +15,7 @@ import (
 
 // begunForEach is how many targets for each place may have begun and be
 // undecided. Most of them only wait, and that costs some memory and no place.
-const begunForEach = 8
+const begunForEach = 4
 
 // A stream prints each report when its target is decided, so that nobody waits
 // for the slowest and memory does not grow with the number of targets.
