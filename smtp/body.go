@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ type body struct {
 	pending  []byte // found, and not yet handed on
 	err      error
 	complete bool // err is io.EOF: no error that wraps one is the end of a message
-	badLine  int  // the line that ErrBareLine and ErrLineTooLong are about
+	badLine  int  // the line that ErrBareLine, ErrLineTooLong and ErrNUL are about
 }
 
 func (c *connection) newBody() *body {
@@ -113,6 +114,12 @@ func (b *body) step() []byte {
 	case long:
 		b.err, b.badLine = ErrLineTooLong, b.text.line+1
 	case clean:
+		if i := bytes.IndexByte(out, 0); i >= 0 && b.text.refusesNUL() {
+			// RFC 2045 section 2.7: whoever drops it may see another end of the
+			// message than we do.
+			b.err, b.badLine = ErrNUL, b.text.line-bytes.Count(out[i:], crlf[1:])+1
+			return nil
+		}
 	}
 	return out
 }
@@ -253,6 +260,8 @@ func (b *body) refusal(fault error) mail.Reply {
 		return replyTooLarge
 	case errors.Is(fault, ErrBareLine), errors.Is(fault, ErrLineTooLong):
 		return replyLine(b.badLine)
+	case errors.Is(fault, ErrNUL):
+		return replyNUL(b.badLine)
 	case errors.Is(fault, ErrTimeout):
 		return replyIdle
 	}

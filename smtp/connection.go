@@ -147,6 +147,8 @@ func (c *connection) lineFailed(err error) {
 	switch {
 	case errors.Is(err, ErrLineTooLong):
 		c.send(replyLineTooLong)
+	case errors.Is(err, errBadChunk):
+		c.close(replyBadChunk, err)
 	case errors.Is(err, ErrBareLine):
 		// What follows may be part of what the client took for one line.
 		c.close(replyBareCommand, err)
@@ -165,13 +167,17 @@ func (c *connection) lineFailed(err error) {
 
 // dispatch answers one command.
 func (c *connection) dispatch(line []byte) {
-	if bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		c.send(replyControl)
+	if hasControl(line) {
+		if c.server.Lines == StrictLines {
+			c.close(replyControl, errControl)
+		} else {
+			c.send(replyControl)
+		}
 		return
 	}
 	word, rest, _ := bytes.Cut(line, []byte(" "))
 	var upper [16]byte
-	if len(word) > len(upper) {
+	if len(word) > len(upper) && !announcesChunk(line) {
 		c.unknown(string(word), string(rest))
 		return
 	}
@@ -185,6 +191,10 @@ func (c *connection) dispatch(line []byte) {
 	arg := strings.TrimRight(string(rest), " ")
 	cmd, ok := commands[string(name)]
 	switch {
+	case string(name) != "BDAT" && announcesChunk(line):
+		c.close(replyBadChunk, errBadChunk)
+	case ok && isRequest(arg) && c.server.Lines == StrictLines:
+		c.close(replyForeign, errForeign)
 	case c.refused && string(name) != "QUIT":
 		c.send(replyRefusedHere)
 	case !ok, cmd.offered != nil && !cmd.offered(c):
@@ -204,21 +214,21 @@ func (c *connection) unknown(verb, arg string) {
 			return
 		}
 	}
-	switch verb {
-	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT":
+	_, known := commands[verb]
+	switch {
+	case isMethod(verb), c.server.Lines == StrictLines && (isForeign(verb) || isRequest(arg)):
 		// A browser or a proxy that somebody aims at us: the next lines are
-		// headers, and what is behind them may be commands of his choice.
-		c.close(replyHTTP, errHTTP)
-		return
-	}
-	if _, known := commands[verb]; known {
+		// headers, and what is behind them may be commands of his choice. A
+		// server that is not strict, as a collector, waits for just that.
+		c.close(replyForeign, errForeign)
+	case verb == "BDAT": // not offered: its chunk would be taken for commands
+		c.close(replyNotOffered, errBadChunk)
+	case known:
 		c.send(replyNotOffered)
-		return
+	default:
+		c.send(replyUnknown)
 	}
-	c.send(replyUnknown)
 }
-
-var errHTTP = errors.New("the client speaks HTTP")
 
 // send answers one command. Too many errors and 421 end the session; so does
 // a client that does not read.
@@ -248,6 +258,9 @@ func (c *connection) send(r mail.Reply) {
 func (c *connection) close(r mail.Reply, why error) {
 	if c.done {
 		return
+	}
+	if !enhancedStatusCodes.in(c) {
+		r.Enhanced = mail.EnhancedCode{}
 	}
 	if r.Code != Hangup.Code {
 		_ = c.out.add(r) // nobody is left to be told that it failed

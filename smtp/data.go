@@ -77,7 +77,7 @@ func (c *connection) failed(b *body, fault error) {
 		// The command that ended it waits in c.stash and is answered next.
 	case errors.Is(fault, ErrTruncated) && r.IsZero():
 		c.lost(fault)
-	case errors.Is(fault, ErrTruncated), errors.Is(fault, ErrBareLine):
+	case errors.Is(fault, ErrTruncated), errors.Is(fault, ErrBareLine), errors.Is(fault, ErrNUL):
 		c.close(r, fault)
 	default:
 		c.send(r)

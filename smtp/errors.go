@@ -15,6 +15,7 @@ var (
 	ErrLineTooLong = errors.New("line too long")
 	ErrTruncated   = errors.New("message cut off before its end")
 	ErrBareLine    = errors.New("line ends in a bare CR or LF")
+	ErrNUL         = errors.New("a NUL in a message")
 	ErrTooLarge    = errors.New("message too large")
 	ErrReset       = errors.New("message given up by the client")
 )

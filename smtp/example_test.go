@@ -103,7 +103,7 @@ func ExampleRaw() {
 		fmt.Println(err)
 		return
 	}
-	for _, line := range []string{"HELO x", "MAIL FROM:<\x00>", "QUIT"} {
+	for _, line := range []string{"HELO x", "MAIL FROM:<\x7f>"} {
 		if _, err := raw.Command(ctx, line); err != nil {
 			fmt.Println(err)
 			return
@@ -114,8 +114,6 @@ func ExampleRaw() {
 	// <-  220 mx.example.org ESMTP Postern
 	//  -> HELO x
 	// <-  250 mx.example.org
-	//  -> MAIL FROM:<\x00>
-	// <-  500 5.5.2 Control character in the command
-	//  -> QUIT
-	// <-  221 2.0.0 Bye
+	//  -> MAIL FROM:<\x7f>
+	// <-  500 5.5.2 Control character in the command; closing
 }

@@ -197,12 +197,15 @@ func (in *inbound) line(rule *lineRule) ([]byte, error) {
 			line := b[:seen+i+1]
 			in.r += len(line)
 			if len(line) > rule.limit(line) {
-				return nil, ErrLineTooLong
+				return nil, tooLong(line)
 			}
 			return cutLineEnd(line, rule.lines)
 		}
 		seen = len(b)
 		if seen > rule.limit(b) || seen == largeBuffer {
+			if announcesChunk(b) {
+				return nil, errBadChunk
+			}
 			return nil, in.discardLine(rule)
 		}
 		if err := rule.beforeWait(); err != nil {
@@ -256,6 +259,15 @@ func (in *inbound) discardLine(rule *lineRule) error {
 		}
 	}
 	return errEndless
+}
+
+// tooLong is why a line is not taken. Behind one that announces a chunk, that
+// chunk would be taken for commands.
+func tooLong(line []byte) error {
+	if announcesChunk(line) {
+		return errBadChunk
+	}
+	return ErrLineTooLong
 }
 
 var errEndless = errors.New("a line without end")

@@ -126,8 +126,11 @@ func collect(out, p []byte, write func([]byte) error) ([]byte, error) {
 	return out, nil
 }
 
-// check holds p to CRLF.
+// check holds p to CRLF, and to octets that mail can carry.
 func (m *message) check(p []byte) error {
+	if i := bytes.IndexByte(p, 0); i >= 0 {
+		return fmt.Errorf("line %d: %w", m.text.line+bytes.Count(p[:i], crlf[1:])+1, ErrNUL)
+	}
 	for len(p) > 0 {
 		used, _, f := m.text.scan(p)
 		if f == bare {

@@ -21,10 +21,10 @@ var (
 	replyChallenge = 334
 
 	replyUnknown     = mail.NewReply(500, "5.5.1", "Command not recognised")
-	replyHTTP        = mail.NewReply(421, "4.7.0", "This is SMTP, not HTTP; closing")
+	replyForeign     = mail.NewReply(421, "4.7.0", "This is SMTP, and that was another protocol; closing")
 	replyNotOffered  = mail.NewReply(502, "5.5.1", "Command not offered here")
 	replyNoArgument  = mail.NewReply(501, "5.5.4", "This command takes no parameter")
-	replyControl     = mail.NewReply(500, "5.5.2", "Control character in the command")
+	replyControl     = mail.NewReply(500, "5.5.2", "Control character in the command; closing")
 	replyLineTooLong = mail.NewReply(500, "5.5.2", "Line too long")
 	replyBareCommand = mail.NewReply(500, "5.5.2", "Command does not end in CRLF; update your mail program")
 	replyEndless     = mail.NewReply(421, "4.5.2", "Line without end; closing")
@@ -56,6 +56,10 @@ var (
 
 func replyChunk(n int64) mail.Reply {
 	return mail.NewReply(250, "2.0.0", strconv.FormatInt(n, 10)+" octets received")
+}
+
+func replyNUL(n int) mail.Reply {
+	return mail.NewReply(550, "5.6.0", "Line "+strconv.Itoa(n)+" holds a NUL, which mail cannot carry; closing")
 }
 
 func replyLine(n int) mail.Reply {

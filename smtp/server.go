@@ -12,14 +12,17 @@ import (
 	"postern/internal/netop"
 )
 
-// LineEnds says what the engine does with a CR or LF that stands alone.
+// LineEnds says what the engine does with a CR or LF that stands alone, and with
+// other things that no client of SMTP sends.
 // RFC 5321 section 2.3.8 forbids them, and servers that disagree on them let
 // one message be read as two (CVE-2023-51764 and its kin).
 type LineEnds uint8
 
 // The policies.
 const (
-	// StrictLines refuses the command or message and closes.
+	// StrictLines refuses the command or message and closes. It alone does so
+	// at a NUL in a message, a control character in a command, and a line that
+	// another protocol begins with.
 	StrictLines LineEnds = iota
 	// NormaliseLines makes a bare LF a CRLF and a bare CR a space. The end of
 	// a message is still only CRLF.CRLF. For own clients that know no better.

@@ -188,6 +188,9 @@ func (t *text) afterDot(b []byte) (int, []byte, finding) {
 	return 1, nil, clean
 }
 
+// refusesNUL reports whether a NUL is an error, until the message has failed.
+func (t *text) refusesNUL() bool { return t.lines == StrictLines && !t.lenient }
+
 // finish is called at the end of the last chunk.
 func (t *text) finish() finding {
 	if t.heldCR && !t.lenient {
