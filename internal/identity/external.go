@@ -63,7 +63,7 @@ func (l *Login) external(_ context.Context, a *attempt) Result {
 		found = acc
 	}
 	if found == nil {
-		return refused(a, "no user of the certificate of "+quote(cert.Subject.CommonName)+" may log in as "+quote(string(authzid)))
+		return refused(a, "no user of the certificate of "+quote(cert.Subject.CommonName)+" may log in as "+l.name(string(authzid)))
 	}
-	return l.accepted(found.Identity, "EXTERNAL")
+	return l.accepted(a.client, found.Identity, "EXTERNAL")
 }

@@ -3,61 +3,83 @@ package identity
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
 
-// A Limit is how many failures are let happen in a time. The time begins with
-// the first of them.
+// A Limit is how many failures are free in a time. The time begins with the
+// first of them.
 type Limit struct {
 	Failures int
 	In       time.Duration
 }
 
-// GuessLimits are how often somebody may fail to log in. A client is an IPv4
-// address or an IPv6 /64; a network is an IPv4 /24 or an IPv6 /56, which is
-// what one household or office is given.
+// GuessLimits are how often somebody may fail to log in before it becomes dear.
+// A client is an IPv4 address or an IPv6 /64; a network is an IPv4 /24 or an
+// IPv6 /56, which is what one household or office is given; a site is an IPv6
+// /48, which is what one customer may have.
+//
+// Beyond a limit of its own network, client or site an attempt takes its turn:
+// one at a time, and each failure makes the next turn later. It is judged all
+// the same: the right password is never refused for what others did. The last
+// two limits are of what anybody anywhere can do, so they refuse and delay
+// nobody: they give an alarm, under which networks that the account does not
+// know have fewer failures free.
 type GuessLimits struct {
 	Network      Limit // of one account, from one network
+	Site         Limit // of one account, from one site
 	Client       Limit // of one client, whatever the account
 	ClientLonger Limit
+	SiteLonger   Limit // of one site, whatever the account
 	Account      Limit // of one account, from anywhere
 	All          Limit // of everybody together
 }
 
-// DefaultGuessLimits leave room for a person who does not remember. The last
-// keeps a botnet of many addresses and names from trying for ever.
+// DefaultGuessLimits leave room for a person who does not remember.
 var DefaultGuessLimits = GuessLimits{
 	Network:      Limit{5, 10 * time.Minute},
+	Site:         Limit{20, 10 * time.Minute},
 	Client:       Limit{10, time.Minute},
 	ClientLonger: Limit{50, 24 * time.Hour},
+	SiteLonger:   Limit{200, 24 * time.Hour},
 	Account:      Limit{500, 24 * time.Hour},
 	All:          Limit{1000, time.Minute},
 }
 
 const (
-	// maxCounters bounds the counters that strangers can cause, some 150
-	// octets each. When they are full the oldest is forgotten, and that is
-	// safe: All lets 10,000 failures happen in the time of Network, each makes
-	// three counters, so none is forgotten before its ten minutes are over;
-	// and the counters that guard real accounts are kept apart and never
-	// forgotten early, because the operator decides how many there are. To
-	// refuse instead would let a stranger shut out everybody.
-	maxCounters = 1 << 16
-	// A network from which a user logged in is that user's for a month.
-	familiarFor   = 30 * 24 * time.Hour
-	familiarLimit = 32 // networks of one user
+	// Turns beyond a limit: the first failure costs the next turn a second, each
+	// more another one. The longest is shorter than what clients wait for.
+	turn, longestTurn = time.Second, 8 * time.Second
+	// patience is how long an attempt waits for its turn; who would wait longer
+	// is told so at once.
+	patience = 10 * time.Second
+	// mostWaiting attempts wait for the turns of one counter. Which of them is
+	// next is left to chance, so that many who guess do not keep out one who knows.
+	mostWaiting = 16
 )
+
+// Under the alarm of an account, a network that it does not know has so many
+// failures a day free, and then a turn an hour: a botnet has as many guesses as
+// it has networks and hours. Under the alarm of all, a client has so many free.
+var (
+	alarmedNetwork = rule{limit: Limit{3, 24 * time.Hour}, step: time.Hour, most: time.Hour}
+	alarmedClient  = Limit{3, 10 * time.Minute}
+)
+
+// maxCounters bounds each kind of counter that strangers can cause, some 150
+// octets each; when they are full the oldest is forgotten. Those of accounts
+// that exist, of clients, and of invented names are kept apart, so that a flood
+// of names does not wash away what was counted of an account.
+const maxCounters = 1 << 16
 
 // Guesses counts failed logins. It is safe for concurrent use.
 type Guesses struct {
 	limits GuessLimits
 
-	mu       sync.Mutex
-	strange  *recent[guessKey, counter] // what strangers can cause
-	ours     map[guessKey]*counter      // one for each account that exists, and All
-	familiar map[string]*recent[netip.Prefix, time.Time]
-	freed    chan struct{} // closed when a pending attempt ends
+	mu     sync.Mutex
+	counts [3]*recent[guessKey, counter] // what strangers can cause, by table
+	ours   map[guessKey]*counter         // one for each account that exists, and All
 }
 
 // NewGuesses begins to count. Zero limits are the default.
@@ -65,16 +87,19 @@ func NewGuesses(l GuessLimits) *Guesses {
 	if l == (GuessLimits{}) {
 		l = DefaultGuessLimits
 	}
-	return &Guesses{
-		limits: l, strange: newRecent[guessKey](maxCounters, (*counter).busy), ours: map[guessKey]*counter{},
-		familiar: map[string]*recent[netip.Prefix, time.Time]{}, freed: make(chan struct{}),
+	g := &Guesses{limits: l, ours: map[guessKey]*counter{}}
+	for i := range g.counts {
+		g.counts[i] = newRecent[guessKey](maxCounters, (*counter).busy)
 	}
+	return g
 }
 
 type guessKind uint8
 
 const (
 	ofNetwork guessKind = iota + 1
+	ofSite
+	ofSiteLonger
 	ofClient
 	ofClientLonger
 	ofAccount
@@ -93,16 +118,28 @@ type counter struct {
 	start    time.Time
 	failures int
 	pending  int
+	waiting  int           // for a turn
+	next     time.Time     // the next turn, once the limit is reached
+	freed    chan struct{} // closed when an attempt ends; nil: nobody waits for that
 }
 
-func (c *counter) busy() bool { return c.pending > 0 }
+// wake lets those who wait look again.
+func (c *counter) wake() {
+	if c.freed != nil {
+		close(c.freed)
+		c.freed = nil
+	}
+}
+
+func (c *counter) busy() bool { return c.pending > 0 || c.waiting > 0 }
 
 // try is one attempt to be somebody.
 type try struct {
-	name   string // the identity in its normal form; "" for one that cannot exist
-	exists bool
-	addr   netip.Addr
-	shared bool // many clients have this address: it says nothing
+	name     string // the identity in its normal form; "" for one that cannot exist
+	exists   bool
+	addr     netip.Addr
+	shared   bool // many clients have this address: it says nothing
+	familiar bool // this account has logged in from this network before
 }
 
 // A guess is an attempt that was let through; one of its ends must be called.
@@ -112,13 +149,22 @@ type guess struct {
 	rules []rule
 }
 
+// A rule is a counter with its limit, and how late turns become beyond it. The
+// zero step is that of an alarm: nobody waits for it.
 type rule struct {
-	key   guessKey
-	limit Limit
+	key        guessKey
+	limit      Limit
+	step, most time.Duration
+}
+
+// after returns how long after a failure the next turn is.
+func (r rule) after(failures int) time.Duration {
+	return min(time.Duration(failures-r.limit.Failures+1)*r.step, r.most)
 }
 
 func network(a netip.Addr) netip.Prefix { return prefix(a, 24, 56) }
 func client(a netip.Addr) netip.Prefix  { return prefix(a, 32, 64) }
+func site(a netip.Addr) netip.Prefix    { return prefix(a, 24, 48) }
 
 // prefix returns the zero Prefix of the zero address: clients without an
 // address are one client.
@@ -132,38 +178,63 @@ func prefix(a netip.Addr, v4, v6 int) netip.Prefix {
 	return p
 }
 
-// rules returns what limits a try. In a network that the user is known to use,
-// the failures of others elsewhere do not count: otherwise whoever guesses
-// could lock the user out. An address that is shared says nothing, so only
-// what is not about addresses counts, and nobody bans a gateway.
+// rules returns what counts a try. In a network that the account is known to
+// use, only its own failures there do: neither what others do elsewhere nor what
+// others do there to other accounts. An address that is shared says nothing, so
+// that all of it is one network of the account, and nobody bans a gateway.
 func (g *Guesses) rules(t try, now time.Time) []rule {
-	var rules []rule
-	if !t.shared {
-		where := network(t.addr)
-		rules = append(rules,
-			rule{guessKey{ofNetwork, t.name, where}, g.limits.Network},
-			rule{guessKey{ofClient, "", client(t.addr)}, g.limits.Client},
-			rule{guessKey{ofClientLonger, "", client(t.addr)}, g.limits.ClientLonger})
-		if f := g.familiar[t.name]; f != nil {
-			if until := f.at(where); until != nil && now.Before(*until) {
-				return rules
-			}
-		}
+	own := func(kind guessKind, name string, where netip.Prefix, l Limit) rule {
+		return rule{guessKey{kind, name, where}, l, turn, longestTurn}
 	}
-	return append(rules, rule{guessKey{kind: ofAccount, name: t.name}, g.limits.Account}, rule{guessKey{kind: ofAll}, g.limits.All})
+	if t.shared {
+		return []rule{own(ofNetwork, t.name, netip.Prefix{}, g.limits.Network)}
+	}
+	of := own(ofNetwork, t.name, network(t.addr), g.limits.Network)
+	if t.familiar {
+		return []rule{of}
+	}
+	account, all := rule{key: guessKey{kind: ofAccount, name: t.name}, limit: g.limits.Account}, rule{key: guessKey{kind: ofAll}, limit: g.limits.All}
+	if g.reached(t, account, now) {
+		of.limit, of.step, of.most = alarmedNetwork.limit, alarmedNetwork.step, alarmedNetwork.most
+	}
+	each := g.limits.Client
+	if g.reached(t, all, now) {
+		each = alarmedClient
+	}
+	rules := []rule{of, own(ofClient, "", client(t.addr), each), own(ofClientLonger, "", client(t.addr), g.limits.ClientLonger), account, all}
+	if t.addr.Unmap().Is6() {
+		rules = append(rules, own(ofSite, t.name, site(t.addr), g.limits.Site), own(ofSiteLonger, "", site(t.addr), g.limits.SiteLonger))
+	}
+	return rules
+}
+
+func (g *Guesses) reached(t try, r rule, now time.Time) bool {
+	c := g.look(t, r, now)
+	return c != nil && c.failures >= r.limit.Failures
 }
 
 // lasting reports whether a counter is one of those that are not forgotten early.
 func (t try) lasting(k guessKey) bool { return k.kind == ofAll || k.kind == ofAccount && t.exists }
 
+// table returns where a counter is kept.
+func (g *Guesses) table(t try, k guessKey) *recent[guessKey, counter] {
+	switch {
+	case k.kind == ofClient || k.kind == ofClientLonger || k.kind == ofSiteLonger:
+		return g.counts[0]
+	case t.exists:
+		return g.counts[1]
+	}
+	return g.counts[2]
+}
+
 // look returns a counter whose time is not over, or nil.
 func (g *Guesses) look(t try, r rule, now time.Time) *counter {
-	c := g.strange.at(r.key)
-	if t.lasting(r.key) {
-		c = g.ours[r.key]
+	c := g.ours[r.key]
+	if !t.lasting(r.key) {
+		c = g.table(t, r.key).at(r.key)
 	}
 	if c != nil && now.Sub(c.start) >= r.limit.In {
-		c.failures = 0
+		c.failures, c.next = 0, time.Time{}
 	}
 	return c
 }
@@ -171,7 +242,7 @@ func (g *Guesses) look(t try, r rule, now time.Time) *counter {
 // count returns a counter, made if there is none.
 func (g *Guesses) count(t try, r rule) *counter {
 	if !t.lasting(r.key) {
-		return g.strange.touch(r.key)
+		return g.table(t, r.key).touch(r.key)
 	}
 	c := g.ours[r.key]
 	if c == nil {
@@ -181,59 +252,91 @@ func (g *Guesses) count(t try, r rule) *counter {
 	return c
 }
 
-// full returns how long t has to wait, zero if it has not, and whether it could
-// be let through once attempts that are under way have ended.
-func (g *Guesses) full(t try, rules []rule, now time.Time) (wait time.Duration, crowded bool) {
+// drop forgets a counter that counts nothing.
+func (g *Guesses) drop(t try, k guessKey, c *counter) {
+	if c.failures > 0 || c.busy() {
+		return
+	}
+	delete(g.ours, k)
+	g.table(t, k).drop(k)
+}
+
+// turnOf returns what t has to wait for: nil for nothing, else a counter, and
+// how long; zero is until an attempt under way has ended. full says that too
+// many wait there already.
+func (g *Guesses) turnOf(t try, rules []rule, now time.Time) (at *counter, wait time.Duration, full bool) {
 	for _, r := range rules {
 		c := g.look(t, r, now)
-		switch {
-		case c == nil:
-		case c.failures >= r.limit.Failures:
-			wait = max(wait, c.start.Add(r.limit.In).Sub(now))
-		case c.failures+c.pending >= r.limit.Failures:
-			crowded = true
+		if c == nil || r.step == 0 || c.failures+c.pending < r.limit.Failures {
+			continue
 		}
+		left := max(0, c.next.Sub(now))
+		// Below the limit several may fail at once; beyond it one at a time.
+		if left == 0 && c.pending == 0 {
+			continue
+		}
+		if at == nil || left > wait {
+			at, wait = c, left
+		}
+		full = full || c.failures >= r.limit.Failures && c.waiting >= mostWaiting
 	}
-	return wait, crowded
+	return at, wait, full
 }
 
-// blocked returns how long t has to wait, zero if it has not.
-func (g *Guesses) blocked(t try) time.Duration {
+// begin lets an attempt through when it is its turn, or says how long to wait
+// before the next one. When attempts under way may use up what is left, it waits
+// for their end: twenty logins at once by the right program are no failures.
+// The error is the context's.
+func (g *Guesses) begin(ctx context.Context, t try) (*guess, time.Duration, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
-	wait, _ := g.full(t, g.rules(t, now), now)
-	return wait
-}
-
-// begin lets an attempt through, or says how long to wait before the next one.
-// When attempts under way may use up what is left, it waits for their end:
-// twenty logins at once by the right program are no failures. The error is the
-// context's.
-func (g *Guesses) begin(ctx context.Context, t try) (*guess, time.Duration, error) {
-	for {
-		g.mu.Lock()
+	for waited := false; ; waited = true {
 		now := time.Now()
 		rules := g.rules(t, now)
-		wait, crowded := g.full(t, rules, now)
-		if wait == 0 && !crowded {
+		at, wait, full := g.turnOf(t, rules, now)
+		switch {
+		case at == nil:
 			for _, r := range rules {
 				g.count(t, r).pending++
 			}
-			g.mu.Unlock()
 			return &guess{g, t, rules}, 0, nil
-		}
-		freed := g.freed
-		g.mu.Unlock()
-		if wait > 0 {
+		case wait > patience:
 			return nil, wait, nil
+		case full && !waited:
+			return nil, max(wait, turn), nil
 		}
-		select {
-		case <-freed:
-		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
+		if err := g.sleep(ctx, at, wait); err != nil {
+			return nil, 0, err
 		}
 	}
+}
+
+// sleep waits for a turn of a counter, or for the end of an attempt that it
+// counts. The mutex is held before and after, not meanwhile.
+func (g *Guesses) sleep(ctx context.Context, c *counter, wait time.Duration) error {
+	c.waiting++
+	if c.freed == nil {
+		c.freed = make(chan struct{})
+	}
+	freed := c.freed
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		c.waiting--
+	}()
+	var over <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-freed:
+	case <-over:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // end settles the counters of a guess and lets others look again.
@@ -243,7 +346,7 @@ func (q *guess) end(failed bool) (most int) {
 	for _, r := range q.rules {
 		c := g.count(q.try, r)
 		if now.Sub(c.start) >= r.limit.In {
-			c.failures = 0
+			c.failures, c.next = 0, time.Time{}
 		}
 		c.pending = max(0, c.pending-1)
 		if failed {
@@ -251,17 +354,16 @@ func (q *guess) end(failed bool) (most int) {
 				c.start = now
 			}
 			c.failures++
-			if r.key.kind == ofNetwork || q.try.shared && r.key.kind == ofAccount {
+			if r.step > 0 && c.failures >= r.limit.Failures {
+				c.next = now.Add(r.after(c.failures))
+			}
+			if r.key.kind == ofNetwork {
 				most = c.failures
 			}
 		}
-		if c.failures == 0 && c.pending == 0 {
-			delete(g.ours, r.key)
-			g.strange.drop(r.key)
-		}
+		c.wake()
+		g.drop(q.try, r.key, c)
 	}
-	close(g.freed)
-	g.freed = make(chan struct{})
 	return most
 }
 
@@ -273,30 +375,15 @@ func (q *guess) fail() time.Duration {
 	return min(time.Second+time.Duration(q.end(true)-1)*500*time.Millisecond, 3*time.Second)
 }
 
-// succeed forgets the account's failures in this network, and remembers that
-// the account is used there.
+// succeed forgets the account's failures in this network. What the client did
+// to others stands: a login of one's own is no way to guess on.
 func (q *guess) succeed() {
 	g := q.of
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	c := g.count(q.try, q.rules[0]) // that of the network
+	c.failures, c.next = 0, time.Time{}
 	q.end(false)
-	if q.try.shared {
-		return
-	}
-	where := network(q.try.addr)
-	if key := (guessKey{ofNetwork, q.try.name, where}); g.strange.at(key) != nil {
-		if c := g.strange.touch(key); c.pending > 0 {
-			c.failures = 0
-		} else {
-			g.strange.drop(key)
-		}
-	}
-	f := g.familiar[q.try.name]
-	if f == nil {
-		f = newRecent[netip.Prefix, time.Time](familiarLimit, nil)
-		g.familiar[q.try.name] = f
-	}
-	*f.touch(where) = time.Now().Add(familiarFor)
 }
 
 // abandon ends a guess that was not decided.
@@ -304,4 +391,33 @@ func (q *guess) abandon() {
 	q.of.mu.Lock()
 	defer q.of.mu.Unlock()
 	q.end(false)
+}
+
+// Forgive forgets the failures of a user and of its tokens everywhere: the
+// operator has looked, or the password is another one.
+func (g *Guesses) Forgive(user string) {
+	name, err := parseName(user)
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.each(func(k guessKey, c *counter) {
+		if k.name == name || strings.HasPrefix(k.name, name+"/") {
+			c.failures, c.next = 0, time.Time{}
+			c.wake()
+		}
+	})
+}
+
+// each calls f for every counter.
+func (g *Guesses) each(f func(guessKey, *counter)) {
+	for k, c := range g.ours {
+		f(k, c)
+	}
+	for _, table := range g.counts {
+		for k := range table.entries {
+			f(k, table.at(k))
+		}
+	}
 }

@@ -12,7 +12,8 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// failed makes one wrong guess; it reports whether it was let through.
+// failed makes one wrong guess, when its turn comes; it reports whether it was
+// judged.
 func failed(tb testing.TB, g *Guesses, t try) bool {
 	tb.Helper()
 	q, wait, err := g.begin(tb.Context(), t)
@@ -26,9 +27,10 @@ func failed(tb testing.TB, g *Guesses, t try) bool {
 	return true
 }
 
-// right logs in; it reports whether that was let through.
-func right(tb testing.TB, g *Guesses, t try) bool {
+// right logs in; it reports whether that was let through, and after how long.
+func right(tb testing.TB, g *Guesses, t try) (bool, time.Duration) {
 	tb.Helper()
+	began := time.Now()
 	q, _, err := g.begin(tb.Context(), t)
 	if err != nil {
 		tb.Fatal(err)
@@ -36,138 +38,229 @@ func right(tb testing.TB, g *Guesses, t try) bool {
 	if q != nil {
 		q.succeed()
 	}
-	return q != nil
+	return q != nil, time.Since(began)
 }
 
-func TestGuessLimits(t *testing.T) {
-	one := func(a string) func(int) netip.Addr { return func(int) netip.Addr { return addr(a) } }
-	anna := func(int) string { return "anna" }
-	many := func(i int) string { return fmt.Sprintf("user-%d", i) }
+func at(name, from string) try { return try{name: name, exists: name == "anna", addr: addr(from)} }
+
+// ipv4 and ipv6 are the nth of many networks, and of one site.
+func ipv4(n int) string { return fmt.Sprintf("10.%d.%d.9", n>>8&255, n&255) }
+func ipv6(n int) string { return fmt.Sprintf("2001:db8:1:%x00::9", n&255) }
+
+// Whatever others did, the right password is judged, and soon.
+func TestTheRightPasswordIsNeverRefusedForWhatOthersDid(t *testing.T) {
+	shared := func(name string) try {
+		return try{name: name, exists: name == "anna", addr: addr("172.17.0.1"), shared: true}
+	}
+	home := at("anna", "198.51.100.7")
+	familiar := home
+	familiar.familiar = true
+	many := func(n int, who func(int) try) func(*testing.T, *Guesses) {
+		return func(t *testing.T, g *Guesses) {
+			for i := range n {
+				failed(t, g, who(i))
+			}
+		}
+	}
+	anna := func(where func(int) string) func(int) try {
+		return func(i int) try { return at("anna", where(i)) }
+	}
+	here := func(int) string { return "198.51.100.7" }
 	for _, c := range []struct {
 		name   string
-		from   func(int) netip.Addr
-		who    func(int) string
-		shared bool
-		every  time.Duration
-		want   int // how many of 2000 are let through
+		before func(*testing.T, *Guesses)
+		who    try
+		within time.Duration
 	}{
-		{"one account, one address, at once", one("192.0.2.1"), anna, false, 0, 5},
-		{"one account, one address, patiently", one("192.0.2.1"), anna, false, 10 * time.Minute, 14 * 50},
-		{"one account, all of a /24", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }, anna, false, 0, 5},
-		{"one account, all of a /56", func(i int) netip.Addr { return addr(fmt.Sprintf("2001:db8:0:%x::1", i%256)) }, anna, false, 0, 5},
-		{"many accounts, one address", one("192.0.2.1"), many, false, 0, 10},
-		{"many accounts, one address in its other form", one("::ffff:192.0.2.1"), many, false, 0, 10},
-		{"many accounts, one address, all day", one("192.0.2.1"), many, false, 10 * time.Second, 50},
-		{"many accounts, one /64", func(i int) netip.Addr { return addr(fmt.Sprintf("2001:db8::%x", i)) }, many, false, 0, 10},
-		{"one account, many networks", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}) }, anna, false, 0, 500},
-		{"many accounts, many networks: everybody together", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}) }, many, false, 0, 1000},
-		{"a shared address bans nobody", one("172.17.0.1"), many, true, 70 * time.Millisecond, 2000},
-		{"a shared address and one account", one("172.17.0.1"), anna, true, 0, 500},
-		{"no address at all", func(int) netip.Addr { return netip.Addr{} }, many, false, 0, 10},
+		{"500 guesses at her account from 100 networks", many(500, anna(func(i int) string { return ipv4(i / 5) })), home, 0},
+		{"100,000 from 10,000 networks", many(100_000, anna(func(i int) string { return ipv4(i % 10_000) })), home, 0},
+		{"10,000 from a /48", many(10_000, anna(ipv6)), home, 0},
+		{"one household, for a day", func(t *testing.T, g *Guesses) {
+			for began := time.Now(); time.Since(began) < 24*time.Hour; time.Sleep(10 * time.Second) {
+				failed(t, g, at("anna", ipv6(1)))
+			}
+		}, home, 0},
+		{"2,000 invented names, from as many networks", many(2000, func(i int) try { return at(fmt.Sprint("x", i), ipv4(i)) }), home, 0},
+		{"a telephone of the office with an old password of another", many(51, func(i int) try { return at("bea", here(i)) }), home, longestTurn},
+		{"and she is known there", many(51, func(i int) try { return at("bea", here(i)) }), familiar, 0},
+		{"300 names tried from her address", many(300, func(i int) try { return at(fmt.Sprint("x", i), here(i)) }), home, longestTurn},
+		{"and she is known there", many(300, func(i int) try { return at(fmt.Sprint("x", i), here(i)) }), familiar, 0},
+		{"100 guesses at her account from her address", many(100, anna(here)), home, longestTurn},
+		{"and she is known there", many(100, anna(here)), familiar, longestTurn},
+		{"the same while all networks guess", many(3000, anna(func(i int) string { return ipv4(i) })), familiar, 0},
+		{"500 guesses at her account behind a gateway", many(500, func(int) try { return shared("anna") }), shared("anna"), longestTurn},
+		{"2,000 invented names behind a gateway", many(2000, func(i int) try { return shared(fmt.Sprint("x", i)) }), shared("anna"), 0},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			g := NewGuesses(GuessLimits{})
-			got := 0
-			for i := range 2000 {
-				if failed(t, g, try{c.who(i), c.who(i) == "anna", c.from(i), c.shared}) {
-					got++
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGuesses(GuessLimits{})
+				c.before(t, g)
+				if ok, took := right(t, g, c.who); !ok || took > c.within {
+					t.Errorf("judged %v, after %v; want it within %v", ok, took, c.within)
 				}
-				time.Sleep(c.every)
-			}
-			if got != c.want {
-				t.Errorf("%s: %d guesses of 2000 are let through, want %d", c.name, got, c.want)
-			}
+			})
 		})
 	}
 }
 
-// 10^5 guesses in a day, and the user still logs in: from the own network with
-// whatever the guessers do, and from a new one while the limits last.
-func TestUserLogsInWhileGuessed(t *testing.T) {
-	for _, addresses := range []int{1, 256, 10000} {
-		synctest.Test(t, func(t *testing.T) {
-			g := NewGuesses(GuessLimits{})
-			home := try{"anna", true, addr("198.51.100.7"), false}
-			if !right(t, g, home) {
-				t.Fatal("the first login is refused")
-			}
-			through := 0
-			for i := range 100_000 {
-				n := i % addresses
-				guesser := try{"anna", true, netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), byte(n)}), false}
-				if failed(t, g, guesser) {
-					through++
+// Somebody who guesses on and on where the user is does not keep the user out.
+func TestTurnsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuesses(GuessLimits{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		const guessers = 10
+		for range guessers {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				for ctx.Err() == nil {
+					if q, _, err := g.begin(ctx, at("anna", "192.0.2.1")); err == nil && q != nil {
+						q.fail()
+					}
+					time.Sleep(time.Second) // its reply is late
 				}
-				if i%1000 == 0 && !right(t, g, home) {
-					t.Errorf("%d addresses: after %d guesses the user cannot log in at home", addresses, i)
+			}()
+		}
+		time.Sleep(5 * time.Minute)
+		tries := 0
+		for in := false; !in && tries < 100; tries++ {
+			deadline, end := context.WithTimeout(t.Context(), 10*time.Second) // as long as a client waits
+			if q, _, _ := g.begin(deadline, at("anna", "192.0.2.1")); q != nil {
+				q.succeed()
+				in = true
+			}
+			end()
+		}
+		if tries == 100 {
+			t.Error("the user was not let in once in 100 tries")
+		}
+		cancel()
+		for range guessers {
+			<-done
+		}
+	})
+}
+
+// How many guesses are judged in a day of somebody who is patient.
+func TestGuessesADay(t *testing.T) {
+	anna := func(int) string { return "anna" }
+	invented := func(i int) string { return fmt.Sprint("user-", i) }
+	for _, c := range []struct {
+		name       string
+		from       func(int) string
+		who        func(int) string
+		shared     bool
+		atLeast    int // or the limit is not what it seems
+		atMost     int
+		inTenFirst int // in the first ten minutes, at most
+	}{
+		{"one account, one address", func(int) string { return "192.0.2.1" }, anna, false, 500, 560, 90},
+		{"one account, all of a /24", func(i int) string { return fmt.Sprintf("192.0.2.%d", i%256) }, anna, false, 500, 560, 90},
+		{"one account, all of a /56", func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i%256) }, anna, false, 500, 560, 90},
+		{"one account, all of a /48", ipv6, anna, false, 500, 256 * (3 + 24 + 5), 120},
+		{"one account, 100 networks", func(i int) string { return ipv4(i % 100) }, anna, false, 500, 100 * (3 + 24 + 5), 600},
+		{"many accounts, one address", func(int) string { return "192.0.2.1" }, invented, false, 1000, 12_000, 150},
+		{"many accounts, one address in its other form", func(int) string { return "::ffff:192.0.2.1" }, invented, false, 1000, 12_000, 150},
+		{"many accounts, one /64", func(i int) string { return fmt.Sprintf("2001:db8::%x", i%65536) }, invented, false, 1000, 12_000, 150},
+		{"many accounts, all of a /48", ipv6, invented, false, 1000, 12_000, 300},
+		{"one account behind a gateway", func(int) string { return "172.17.0.1" }, anna, true, 1000, 13_000, 90},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGuesses(GuessLimits{})
+				began, judged, early, refused := time.Now(), 0, 0, 0
+				for i := 0; time.Since(began) < 24*time.Hour; i++ {
+					who := c.who(i)
+					q, wait, err := g.begin(t.Context(), try{name: who, exists: who == "anna", addr: addr(c.from(i)), shared: c.shared})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if q == nil {
+						if refused++; refused%256 == 0 { // all of its addresses are refused
+							time.Sleep(min(wait, time.Minute))
+						}
+						continue
+					}
+					q.fail()
+					if judged++; time.Since(began) < 10*time.Minute {
+						early++
+					}
+					time.Sleep(time.Second) // the reply is late
 				}
-				time.Sleep(860 * time.Millisecond)
-			}
-			if through > 1000 { // 500 a day, and a day may begin within
-				t.Errorf("%d addresses: %d guesses at one account within a day", addresses, through)
-			}
-			abroad := try{"anna", true, addr("2001:db8:7::1"), false}
-			if got, want := right(t, g, abroad), addresses == 1; got != want {
-				t.Errorf("%d addresses: from a new network: %v, want %v", addresses, got, want)
-			}
-			time.Sleep(24 * time.Hour)
-			if !right(t, g, abroad) {
-				t.Errorf("%d addresses: a day later a new network is still refused", addresses)
-			}
+				if judged < c.atLeast || judged > c.atMost || early > c.inTenFirst {
+					t.Errorf("%d guesses are judged in a day, want %d to %d; %d in ten minutes, want at most %d", judged, c.atLeast, c.atMost, early, c.inTenFirst)
+				}
+			})
 		})
 	}
+}
+
+// Under the alarm of an account, who mistypes in a strange network waits an
+// hour, and is told so; without failures there, nobody waits.
+func TestAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuesses(GuessLimits{})
+		for i := range 500 {
+			failed(t, g, at("anna", ipv4(i)))
+		}
+		guesser := at("anna", "203.0.113.9")
+		for range alarmedNetwork.limit.Failures {
+			if !failed(t, g, guesser) {
+				t.Fatal("a network without failures is refused")
+			}
+		}
+		if _, wait, err := g.begin(t.Context(), guesser); err != nil || wait != time.Hour {
+			t.Errorf("after %d failures it waits %v, %v; want an hour", alarmedNetwork.limit.Failures, wait, err)
+		}
+		time.Sleep(time.Hour)
+		if ok, _ := right(t, g, guesser); !ok {
+			t.Error("after an hour it is refused")
+		}
+		time.Sleep(24 * time.Hour)
+		for range 5 {
+			failed(t, g, guesser)
+		}
+		if ok, took := right(t, g, guesser); !ok || took > longestTurn {
+			t.Errorf("a day later: judged %v after %v", ok, took)
+		}
+	})
 }
 
 func TestSuccessForgivesTheNetworkOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGuesses(GuessLimits{})
-		home := try{"anna", true, addr("192.0.2.1"), false}
+		home := at("anna", "192.0.2.1")
 		for range 3 {
 			for range 4 {
 				failed(t, g, home)
 			}
-			if !right(t, g, home) {
-				t.Fatal("refused below the limit")
+			if ok, took := right(t, g, home); !ok || took > 0 {
+				t.Fatal("refused or late below the limit")
 			}
 			time.Sleep(time.Minute)
 		}
 		// The client's own counters stand: a login of one's own is no way to guess others.
 		for i := range 10 {
-			failed(t, g, try{fmt.Sprint("other-", i), true, addr("192.0.2.1"), false})
+			failed(t, g, at(fmt.Sprint("other-", i), "192.0.2.1"))
 		}
-		if !right(t, g, home) && !right(t, g, try{"anna", true, addr("192.0.2.3"), false}) {
-			t.Error("the user is refused from the next address")
-		}
-		if failed(t, g, try{"carla", true, addr("192.0.2.1"), false}) {
+		right(t, g, home)
+		failed(t, g, at("other", "192.0.2.1"))
+		if _, took := right(t, g, at("carla", "192.0.2.1")); took == 0 {
 			t.Error("a success forgave what the client did to others")
 		}
-		if !right(t, g, try{"carla", true, addr("192.0.2.2"), false}) {
-			t.Error("the neighbour is refused")
-		}
-	})
-}
-
-func TestFamiliarNetworkIsForgottenAfterAMonth(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewGuesses(GuessLimits{})
-		home := try{"anna", true, addr("192.0.2.1"), false}
-		right(t, g, home)
-		time.Sleep(familiarFor)
-		for i := range 500 {
-			failed(t, g, try{"anna", true, netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), false})
-		}
-		if right(t, g, home) {
-			t.Error("a network that was not used for a month is still familiar")
+		if ok, took := right(t, g, at("carla", "192.0.2.2")); !ok || took > 0 {
+			t.Error("the neighbour waits")
 		}
 	})
 }
 
 func TestDelayGrows(t *testing.T) {
-	g := NewGuesses(GuessLimits{Network: Limit{100, time.Hour}, Client: Limit{100, time.Hour}, ClientLonger: Limit{100, time.Hour}, Account: Limit{100, time.Hour}, All: Limit{100, time.Hour}})
+	l := Limit{100, time.Hour}
+	g := NewGuesses(GuessLimits{l, l, l, l, l, l, l})
 	for _, shared := range []bool{false, true} {
 		for i, milliseconds := range []int{1000, 1500, 2000, 2500, 3000, 3000} {
 			want := time.Duration(milliseconds) * time.Millisecond
-			q, _, err := g.begin(t.Context(), try{fmt.Sprint(shared), true, addr("192.0.2.1"), shared})
+			q, _, err := g.begin(t.Context(), try{name: fmt.Sprint(shared), exists: true, addr: addr("192.0.2.1"), shared: shared})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,50 +275,69 @@ func TestDelayGrows(t *testing.T) {
 // out right keep nobody out.
 func TestAtTheSameTime(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		right bool
-		want  int // of 40 that begin at once
+		name       string
+		right      bool
+		soon, late int // of 40 that begin at once: within half a second, and in the end
 	}{
-		{"guesses", false, 5},
-		{"logins of a program", true, 40},
+		{"guesses", false, 5, 5 + mostWaiting},
+		{"logins of a program", true, 40, 40},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			g := NewGuesses(GuessLimits{})
-			results := make(chan bool)
-			for range 40 {
-				go func() {
-					q, _, err := g.begin(t.Context(), try{"anna", true, addr("192.0.2.1"), false})
-					if err != nil {
-						t.Error(err)
-					}
-					if q != nil {
-						time.Sleep(30 * time.Millisecond) // hashing
-						if c.right {
-							q.succeed()
-						} else {
-							q.fail()
-						}
-					}
-					results <- q != nil
-				}()
-			}
-			through := 0
-			for range 40 {
-				if <-results {
-					through++
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGuesses(GuessLimits{})
+				for range 4 * btoi(!c.right) {
+					failed(t, g, at("anna", "192.0.2.1"))
 				}
-			}
-			if through != c.want {
-				t.Errorf("%s: %d of 40 let through, want %d", c.name, through, c.want)
-			}
+				want := c.soon - 4*btoi(!c.right)
+				type result struct {
+					judged bool
+					after  time.Duration
+				}
+				results := make(chan result)
+				began := time.Now()
+				for range 40 {
+					go func() {
+						q, _, err := g.begin(t.Context(), at("anna", "192.0.2.1"))
+						if err != nil {
+							t.Error(err)
+						}
+						after := time.Since(began)
+						if q != nil {
+							time.Sleep(30 * time.Millisecond) // hashing
+							if c.right {
+								q.succeed()
+							} else {
+								q.fail()
+							}
+						}
+						results <- result{q != nil, after}
+					}()
+				}
+				soon, late := 0, 0
+				for range 40 {
+					r := <-results
+					soon += btoi(r.judged && r.after < 500*time.Millisecond)
+					late += btoi(r.judged)
+				}
+				if soon != want || c.right && late != c.late {
+					t.Errorf("%d of 40 are judged at once and %d in all, want %d and %d", soon, late, want, c.late)
+				}
+			})
 		})
 	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGuesses(GuessLimits{})
-		who := try{"anna", true, addr("192.0.2.1"), false}
+		who := at("anna", "192.0.2.1")
 		var held []*guess
 		for range 5 {
 			q, _, err := g.begin(t.Context(), who)
@@ -242,35 +354,116 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 		for _, q := range held {
 			q.abandon()
 		}
-		if len(g.strange.entries) != 0 || len(g.ours) != 0 {
-			t.Errorf("%d and %d counters are left of what was abandoned", len(g.strange.entries), len(g.ours))
+		if n := g.size(); n != 0 {
+			t.Errorf("%d counters are left of what was abandoned", n)
 		}
 	})
 }
 
-// Strangers fill the counters, and what guards a real account is not forgotten.
+// Beyond what can wait for a turn, an attempt is told so at once.
+func TestWhoWaitsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuesses(GuessLimits{})
+		who := at("anna", "192.0.2.1")
+		for range 30 {
+			failed(t, g, who)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		for range mostWaiting {
+			go func() {
+				_, _, _ = g.begin(ctx, who) // it is ended while it waits
+				done <- struct{}{}
+			}()
+		}
+		synctest.Wait()
+		if q, wait, err := g.begin(ctx, who); q != nil || wait == 0 || err != nil {
+			t.Errorf("one more: %v, %v, %v", q, wait, err)
+		}
+		cancel()
+		for range mostWaiting {
+			<-done
+		}
+	})
+}
+
+// size is how many counters there are.
+func (g *Guesses) size() (n int) {
+	g.each(func(guessKey, *counter) { n++ })
+	return n
+}
+
+// Strangers fill the counters, and what guards an account is not forgotten.
 func TestCountersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGuesses(GuessLimits{Network: Limit{5, time.Hour}, Client: Limit{10, time.Hour}, ClientLonger: Limit{50, time.Hour}, Account: Limit{3, 24 * time.Hour}, All: Limit{1 << 30, time.Hour}})
-		for i := range 3 {
-			failed(t, g, try{"anna", true, netip.AddrFrom4([4]byte{10, 0, byte(i), 1}), false})
+		g := NewGuesses(GuessLimits{})
+		guesser := at("anna", "203.0.113.1")
+		for range 30 {
+			failed(t, g, guesser)
 		}
-		held, _, err := g.begin(t.Context(), try{"bert", true, addr("192.0.2.1"), false})
+		held, _, err := g.begin(t.Context(), try{name: "bert", exists: true, addr: addr("192.0.2.1")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range maxCounters {
-			failed(t, g, try{fmt.Sprint(i), false, netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), false})
+			failed(t, g, try{name: fmt.Sprint(i), addr: netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})})
 		}
-		if n := len(g.strange.entries); n != maxCounters || g.strange.order.Len() != n {
-			t.Errorf("%d counters, want %d", n, maxCounters)
+		for i, table := range g.counts {
+			if n := len(table.entries); n > maxCounters || table.order.Len() != n {
+				t.Errorf("%d counters in table %d", n, i)
+			}
 		}
-		if failed(t, g, try{"anna", true, addr("203.0.113.1"), false}) {
+		if _, took := right(t, g, guesser); took == 0 {
 			t.Error("the failures of a real account were forgotten")
 		}
-		if c := g.strange.at(guessKey{ofNetwork, "bert", network(addr("192.0.2.1"))}); c == nil || c.pending != 1 {
+		if c := g.counts[1].at(guessKey{ofNetwork, "bert", network(addr("192.0.2.1"))}); c == nil || c.pending != 1 {
 			t.Error("the counter of an attempt under way was forgotten")
 		}
 		held.abandon()
+	})
+}
+
+// An operator sees who waits, and lifts it.
+func TestForgive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t)
+		g := NewGuesses(GuessLimits{})
+		for range 7 {
+			failed(t, g, at("anna", "192.0.2.1"))
+			failed(t, g, at("anna/shop", "192.0.2.1"))
+			failed(t, g, at("hunter2-is-secret", "192.0.2.77"))
+		}
+		var got []string
+		for _, l := range g.Locked(s) {
+			got = append(got, fmt.Sprintf("%s from %s: %d", l.Who, l.From, l.Failures))
+		}
+		want := "[ from 192.0.2.1/32: 14 an... from 192.0.2.0/24: 7 anna from 192.0.2.0/24: 7 hu... from 192.0.2.0/24: 7]"
+		if fmt.Sprint(got) != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		time.Sleep(30 * time.Second)
+		waits := make(chan time.Duration)
+		go func() {
+			_, took := right(t, g, at("anna", "198.51.100.1"))
+			waits <- took
+		}()
+		if took := <-waits; took != 0 {
+			t.Errorf("elsewhere: %v", took)
+		}
+		known := at("anna", "192.0.2.1")
+		known.familiar = true // so that what the client did to others is no matter
+		failed(t, g, known)
+		go func() {
+			_, took := right(t, g, known)
+			waits <- took
+		}()
+		synctest.Wait()
+		g.Forgive("ANNA")
+		if took := <-waits; took != 0 {
+			t.Errorf("who waits when it is forgiven waits on for %v", took)
+		}
+		if list := g.Locked(s); len(list) != 2 {
+			t.Errorf("after it: %+v", list)
+		}
 	})
 }

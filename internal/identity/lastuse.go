@@ -2,6 +2,7 @@ package identity
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -28,8 +29,11 @@ func (s *Store) use(identity string, now time.Time) {
 	s.lastUse[identity], s.used = now.UTC().Truncate(time.Second), true
 }
 
-// Flush writes down last uses; Run does so every minute and at its end.
-func (s *Store) Flush() error {
+// Flush writes down last uses and familiar networks; Run does so every minute
+// and at its end.
+func (s *Store) Flush() error { return errors.Join(s.flushLastUse(), s.flushFamiliar()) }
+
+func (s *Store) flushLastUse() error {
 	s.mu.Lock()
 	if !s.used {
 		s.mu.Unlock()

@@ -34,7 +34,7 @@ func (l *Login) plain(ctx context.Context, a *attempt) Result {
 		return malformed(err.Error())
 	}
 	if authzid != "" && !sameName(authzid, authcid) {
-		return refused(a, quote(authcid)+" wants to act for "+quote(authzid))
+		return refused(a, l.name(authcid)+" wants to act for "+l.name(authzid))
 	}
 	return l.password(ctx, a, authcid, password, "PLAIN")
 }

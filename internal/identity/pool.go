@@ -13,11 +13,13 @@ var errBusy = errors.New("too many passwords are being checked")
 
 // A Pool bounds how many passwords are hashed at once, and how many wait for
 // it: hashing is made to be dear, and strangers decide how often it happens.
-// It starts nothing and is safe for concurrent use.
+// Who has logged in from the same network before has places of their own and
+// one hash more at once, so that strangers who take all the others are no
+// hindrance. It starts nothing and is safe for concurrent use.
 type Pool struct {
-	places chan struct{} // those who hash and those who wait
-	slots  chan struct{} // those who hash
-	wait   time.Duration
+	places, known chan struct{} // those who hash and those who wait: anybody, and known ones
+	slots, spare  chan struct{} // those who hash: anybody, and one known one more
+	wait          time.Duration
 }
 
 // NewPool makes a pool of so many at once, so many waiting, each no longer
@@ -32,14 +34,21 @@ func NewPool(atOnce, waiting int, wait time.Duration) *Pool {
 	if wait <= 0 {
 		wait = 10 * time.Second
 	}
-	return &Pool{places: make(chan struct{}, atOnce+waiting), slots: make(chan struct{}, atOnce), wait: wait}
+	return &Pool{
+		places: make(chan struct{}, atOnce+waiting), known: make(chan struct{}, atOnce+waiting),
+		slots: make(chan struct{}, atOnce), spare: make(chan struct{}, 1), wait: wait,
+	}
 }
 
 // do runs f in a slot, or returns errBusy without running it.
-func (p *Pool) do(ctx context.Context, f func()) error {
+func (p *Pool) do(ctx context.Context, known bool, f func()) error {
+	places, spare := p.places, chan struct{}(nil) // nobody gets through nil
+	if known {
+		places, spare = p.known, p.spare
+	}
 	select {
-	case p.places <- struct{}{}:
-		defer func() { <-p.places }()
+	case places <- struct{}{}:
+		defer func() { <-places }()
 	default:
 		return errBusy
 	}
@@ -48,6 +57,8 @@ func (p *Pool) do(ctx context.Context, f func()) error {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
+	case spare <- struct{}{}:
+		defer func() { <-spare }()
 	case <-ctx.Done():
 		return errors.Join(errBusy, context.Cause(ctx))
 	}

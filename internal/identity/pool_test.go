@@ -16,7 +16,7 @@ func TestPool(t *testing.T) {
 		results := make(chan error)
 		for range 10 {
 			go func() {
-				results <- p.do(t.Context(), func() {
+				results <- p.do(t.Context(), false, func() {
 					if n := running.Add(1); n > most.Load() { // one begins at a time, see Wait
 						most.Store(n)
 					}
@@ -43,20 +43,44 @@ func TestPool(t *testing.T) {
 	})
 }
 
+// Strangers who take all places take none of those who were here before.
+func TestPoolKeepsPlacesForWhoIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(2, 3, time.Second)
+		strangers := make(chan error)
+		for range 10 {
+			go func() { strangers <- p.do(t.Context(), false, func() { time.Sleep(time.Hour) }) }()
+		}
+		synctest.Wait()
+		began := time.Now()
+		for range 3 {
+			if err := p.do(t.Context(), true, func() { time.Sleep(30 * time.Millisecond) }); err != nil || time.Since(began) > 90*time.Millisecond {
+				t.Errorf("who is known: %v after %v", err, time.Since(began))
+			}
+		}
+		if err := p.do(t.Context(), false, func() {}); !errors.Is(err, errBusy) {
+			t.Errorf("one more stranger: %v", err)
+		}
+		for range 10 {
+			<-strangers
+		}
+	})
+}
+
 func TestPoolWaitsNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool(1, 2, time.Second)
 		done := make(chan error)
-		go func() { done <- p.do(t.Context(), func() { time.Sleep(5 * time.Second) }) }()
+		go func() { done <- p.do(t.Context(), false, func() { time.Sleep(5 * time.Second) }) }()
 		synctest.Wait()
 		began := time.Now()
-		err := p.do(t.Context(), func() { t.Error("it ran beside the other") })
+		err := p.do(t.Context(), false, func() { t.Error("it ran beside the other") })
 		if waited := time.Since(began); !errors.Is(err, errBusy) || waited != time.Second {
 			t.Errorf("after %v: %v", waited, err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := p.do(ctx, func() {}); !errors.Is(err, errBusy) || !errors.Is(err, context.Canceled) {
+		if err := p.do(ctx, false, func() {}); !errors.Is(err, errBusy) || !errors.Is(err, context.Canceled) {
 			t.Errorf("a client that is gone: %v", err)
 		}
 		if err := <-done; err != nil {

@@ -175,7 +175,10 @@ func (l *Login) choice(state *tls.ConnectionState) string {
 	return strings.Join(l.Mechanisms(state), ", ")
 }
 
-// quote shows a name that a stranger wrote: escaped and not too long.
+// name shows the name of an account, or a part of what else was typed.
+func (l *Login) name(s string) string { return quote(l.store.shown(s)) }
+
+// quote shows a text that a stranger wrote: escaped and not too long.
 func quote(s string) string {
 	if len(s) > 2*maxName {
 		s = s[:2*maxName] + "..."
@@ -184,8 +187,11 @@ func quote(s string) string {
 }
 
 // accepted is the yes.
-func (l *Login) accepted(identity, how string) Result {
+func (l *Login) accepted(c Client, identity, how string) Result {
 	l.store.use(identity, time.Now())
+	if !c.Shared {
+		l.store.meet(identity, network(c.Addr))
+	}
 	return Result{Identity: identity, Reply: mail.NewReply(235, "2.7.0", "You are logged in."), Reason: quote(identity) + " logged in with " + how}
 }
 
@@ -216,14 +222,14 @@ func tooMany(name string, wait time.Duration) Result {
 	return Result{
 		Reply:  mail.NewReply(454, "4.7.0", fmt.Sprintf("Too many failed logins; wait %d %s.", minutes, unit)),
 		Delay:  time.Second, // a program that asks again at once does so once a second
-		Reason: quote(name) + ": too many failed logins",
+		Reason: name + ": too many failed logins",
 	}
 }
 
 func busy(name string, err error) Result {
 	return Result{
 		Reply:  mail.NewReply(454, "4.7.0", "We cannot check passwords just now; try again soon."),
-		Reason: quote(name) + ": " + err.Error(),
+		Reason: name + ": " + err.Error(),
 	}
 }
 
@@ -241,6 +247,7 @@ func (l *Login) find(c Client, name string) (*account, try) {
 	t.name = join(user, token)
 	a := l.store.account(t.name)
 	t.exists = a != nil
+	t.familiar = t.exists && !t.shared && l.store.knows(t.name, network(t.addr))
 	return a, t
 }
 
@@ -254,7 +261,7 @@ func sameName(x, y string) bool {
 // password checks a name and a password that were sent in clear, through TLS.
 func (l *Login) password(ctx context.Context, a *attempt, name, password, how string) Result {
 	if name == "" || password == "" || len(password) > maxPassword {
-		return refused(a, quote(name)+": a name or a password that is empty, or too long")
+		return refused(a, l.name(name)+": a name or a password that is empty, or too long")
 	}
 	acc, t := l.find(a.client, name)
 	deadline, cancel := context.WithTimeoutCause(ctx, l.pool.wait, errBusy)
@@ -262,20 +269,20 @@ func (l *Login) password(ctx context.Context, a *attempt, name, password, how st
 	g, wait, err := l.guesses.begin(deadline, t)
 	switch {
 	case err != nil:
-		return busy(name, err)
+		return busy(l.name(name), err)
 	case wait > 0:
-		return tooMany(name, wait)
+		return tooMany(l.name(name), wait)
 	}
-	p, err := l.judge(ctx, acc, t.name, password, a.began)
+	p, err := l.judge(ctx, acc, t, password, a.began)
 	switch {
 	case err != nil:
 		g.abandon()
-		return busy(name, err)
+		return busy(l.name(name), err)
 	case !p.right:
-		return denied(a, g.fail(), quote(name)+": "+p.reason)
+		return denied(a, g.fail(), l.name(name)+": "+p.reason)
 	}
 	g.succeed()
-	r := l.accepted(acc.Identity, how)
+	r := l.accepted(a.client, acc.Identity, how)
 	if p.fresh.password != nil {
 		if err := l.store.upgrade(acc, p.fresh); err == nil {
 			p.v, p.typed = p.fresh.password, p.fresh.form(password)
@@ -301,7 +308,7 @@ type judgement struct {
 
 // judge holds a password against an account's verifier. Without an account
 // that may log in it does the same work on the dummy, and the answer is no.
-func (l *Login) judge(ctx context.Context, acc *account, name, password string, now time.Time) (judgement, error) {
+func (l *Login) judge(ctx context.Context, acc *account, t try, password string, now time.Time) (judgement, error) {
 	p := judgement{v: l.dummy, typed: password, reason: "no such user"}
 	usable := acc.usable(now) && acc.credential.password != nil
 	switch {
@@ -310,12 +317,12 @@ func (l *Login) judge(ctx context.Context, acc *account, name, password string, 
 	case acc != nil:
 		p.reason = "disabled, expired, or without a password"
 	}
-	if l.proven.has(name, p.v, p.typed, now) {
+	if l.proven.has(t.name, p.v, p.typed, now) {
 		p.right, p.known = true, true
 		return p, nil
 	}
 	var failed error
-	err := l.pool.do(ctx, func() {
+	err := l.pool.do(ctx, t.familiar, func() {
 		p.right = l.match(p.v, p.typed) && usable
 		if p.right && !acc.current() {
 			p.fresh, failed = newCredential(Secret(password))

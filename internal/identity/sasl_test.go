@@ -48,7 +48,7 @@ func newLogin(o Options) (*Login, *atomic.Int32) {
 // unlimited is for tests of something else.
 func unlimited() *Guesses {
 	l := Limit{1 << 30, time.Hour}
-	return NewGuesses(GuessLimits{l, l, l, l, l})
+	return NewGuesses(GuessLimits{l, l, l, l, l, l, l})
 }
 
 const wrongReply = "535 5.7.8 User name or password is wrong."
@@ -176,33 +176,82 @@ func TestMechanisms(t *testing.T) {
 
 func TestTooManyFailedLogins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, hashed := newLogin(Options{Store: newStore(t)})
-		plain := func(user, password string) Result {
-			return l.Authenticate(t.Context(), overTLS, "PLAIN", []byte("\x00"+user+"\x00"+password), says())
+		limits := DefaultGuessLimits
+		limits.Account.Failures = 20
+		l, hashed := newLogin(Options{Store: newStore(t), Guesses: NewGuesses(limits)})
+		plain := func(user, password, from string) Result {
+			c := overTLS
+			c.Addr = addr(from)
+			return l.Authenticate(t.Context(), c, "PLAIN", []byte("\x00"+user+"\x00"+password), says())
 		}
-		for _, user := range []string{"anna", "nobody"} { // the limit does not tell who exists
+		for _, user := range []string{"anna", "nobody"} { // neither limit nor delay tells who exists
+			from := map[string]string{"anna": "192.0.2.1", "nobody": "198.51.100.1"}[user]
 			for i, milliseconds := range []int{1000, 1500, 2000, 2500, 3000} {
 				delay := time.Duration(milliseconds) * time.Millisecond
-				r := plain(user, "wrong")
+				r := plain(user, "wrong", from)
 				if r.Reply.String() != wrongReply || r.Delay != delay {
 					t.Errorf("%s %d: %v after %v", user, i, r.Reply, r.Delay)
 				}
 			}
-			hashed.Store(0)
-			r := plain(user, string(goodPassword))
-			if r.Reply.String() != "454 4.7.0 Too many failed logins; wait 10 minutes." || r.Identity != "" || r.Delay != time.Second || hashed.Load() != 0 {
-				t.Errorf("%s: %v after %v and %d hashes", user, r.Reply, r.Delay, hashed.Load())
+			for i := range 9 { // beyond the limit it takes turns
+				began := time.Now()
+				r := plain(user, "wrong", from)
+				if took, want := time.Since(began), min(time.Duration(i+1)*turn, longestTurn); r.Reply.String() != wrongReply || took != want {
+					t.Errorf("%s, turn %d: %v after %v, want %v", user, i, r.Reply, took, want)
+				}
 			}
-			time.Sleep(9*time.Minute + 30*time.Second)
-			if r := plain(user, "wrong"); r.Reply.String() != "454 4.7.0 Too many failed logins; wait 1 minute." {
-				t.Errorf("%s: %v", user, r.Reply)
-			}
-			time.Sleep(time.Minute)
 		}
-		if r := plain("anna", string(goodPassword)); r.Identity != "anna" {
-			t.Errorf("after the time is over: %v", r.Reply)
+		began := time.Now()
+		if r := plain("anna", string(goodPassword), "192.0.2.1"); r.Identity != "anna" || time.Since(began) > longestTurn {
+			t.Errorf("the right password, after its turn of %v: %v", time.Since(began), r.Reply)
+		}
+		for i := range 20 {
+			plain("anna", "wrong", ipv4(i))
+		}
+		for range alarmedNetwork.limit.Failures {
+			plain("anna", "wrong", "203.0.113.1")
+		}
+		hashed.Store(0)
+		if r := plain("anna", string(goodPassword), "203.0.113.1"); r.Reply.String() != "454 4.7.0 Too many failed logins; wait 60 minutes." || r.Delay != time.Second || hashed.Load() != 0 {
+			t.Errorf("where it was guessed at under the alarm: %v after %v and %d hashes", r.Reply, r.Delay, hashed.Load())
+		}
+		time.Sleep(59*time.Minute + 30*time.Second)
+		if r := plain("anna", "wrong", "203.0.113.1"); r.Reply.String() != "454 4.7.0 Too many failed logins; wait 1 minute." {
+			t.Errorf("just before its turn: %v", r.Reply)
+		}
+		for _, from := range []string{"203.0.114.1", "192.0.2.1"} {
+			if r := plain("anna", string(goodPassword), from); r.Identity != "anna" {
+				t.Errorf("from %s meanwhile: %v", from, r.Reply)
+			}
 		}
 	})
+}
+
+// What is typed into the wrong field is not told to whoever reads the log.
+func TestUnknownNamesAreShownInPart(t *testing.T) {
+	s := newStore(t)
+	l, _ := newLogin(Options{Store: s, Guesses: unlimited()})
+	const typed = "Zq7-plover-Kettle-81-umber"
+	for _, c := range []struct{ mechanism, initial string }{
+		{"PLAIN", "\x00" + typed + "\x00" + typed},
+		{"PLAIN", "\x00" + typed + "\x00x"},
+		{"PLAIN", typed + "\x00anna\x00x"},
+		{"PLAIN", "\x00anna/" + typed + "\x00x"},
+		{"PLAIN", "\x00" + typed + "\x00" + strings.Repeat("x", 2000)},
+		{"LOGIN", typed},
+		{"SCRAM-SHA-256", "n,,n=" + typed + ",r=abc"},
+		{"SCRAM-SHA-256", "n,a=" + typed + ",n=anna,r=abc"},
+	} {
+		r := l.Authenticate(t.Context(), overTLS, c.mechanism, []byte(c.initial), says("c=biws,r=abc,p=AAAA", ""))
+		if r.Identity != "" || strings.Contains(r.Reason, "plover") {
+			t.Errorf("%s %q: %s", c.mechanism, c.initial, r.Reason)
+		}
+	}
+	for name, want := range map[string]string{"anna": "anna", "ANNA": "ANNA", "annab": "an...", "ann": "...", "grüße-aus": "gr...", "": ""} {
+		if got := s.shown(name); got != want {
+			t.Errorf("%q is shown as %q, want %q", name, got, want)
+		}
+	}
 }
 
 func TestChangedPasswordCountsAtOnce(t *testing.T) {
@@ -306,7 +355,7 @@ func TestBusy(t *testing.T) {
 		l, _ := newLogin(Options{Store: newStore(t), Pool: pool})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- pool.do(ctx, func() { <-ctx.Done() }) }()
+		go func() { done <- pool.do(ctx, false, func() { <-ctx.Done() }) }()
 		synctest.Wait()
 		r := l.Authenticate(t.Context(), overTLS, "PLAIN", []byte("\x00anna\x00"+string(goodPassword)), says())
 		if r.Reply.String() != "454 4.7.0 We cannot check passwords just now; try again soon." || r.Identity != "" {
@@ -316,7 +365,7 @@ func TestBusy(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if len(l.guesses.strange.entries) != 0 || len(l.guesses.ours) != 0 {
+		if l.guesses.size() != 0 {
 			t.Error("a login that was not checked counts as a failure")
 		}
 	})

@@ -79,7 +79,7 @@ func (l *Login) exchange(ctx context.Context, a *attempt, how string) Result {
 		return l.nobody(name), nil
 	})
 	if err != nil {
-		return busy("", err)
+		return busy(l.name(""), err)
 	}
 	if how == "SCRAM-SHA-256" && strings.HasPrefix(string(first), "p=") {
 		return malformed("channel binding belongs to SCRAM-SHA-256-PLUS")
@@ -87,16 +87,13 @@ func (l *Login) exchange(ctx context.Context, a *attempt, how string) Result {
 	challenge, err := c.Step(string(first))
 	switch {
 	case err != nil && strings.HasPrefix(challenge, "e="):
-		return refused(a, quote(c.Username())+": "+err.Error())
+		return refused(a, l.name(c.Username())+": "+err.Error())
 	case err != nil:
 		return malformed(how + ": " + quote(err.Error()))
 	case c.Username() == "":
 		return refused(a, "an empty name")
 	case c.AuthzID() != "" && !sameName(c.AuthzID(), c.Username()):
-		return refused(a, quote(c.Username())+" wants to act for "+quote(c.AuthzID()))
-	}
-	if wait := l.guesses.blocked(t); wait > 0 {
-		return tooMany(c.Username(), wait)
+		return refused(a, l.name(c.Username())+" wants to act for "+l.name(c.AuthzID()))
 	}
 	proof, err := a.ask([]byte(challenge))
 	if err != nil {
@@ -114,13 +111,13 @@ func (l *Login) prove(ctx context.Context, a *attempt, c *scram.ServerConversati
 	g, wait, err := l.guesses.begin(deadline, t)
 	switch {
 	case err != nil:
-		return busy(c.Username(), err)
+		return busy(l.name(c.Username()), err)
 	case wait > 0:
-		return tooMany(c.Username(), wait)
+		return tooMany(l.name(c.Username()), wait)
 	}
 	final, err := c.Step(string(proof))
 	if err != nil || !c.Valid() || acc == nil || !l.stands(acc) {
-		return denied(a, g.fail(), quote(c.Username())+": "+unproven(acc))
+		return denied(a, g.fail(), l.name(c.Username())+": "+unproven(acc))
 	}
 	g.succeed()
 	// RFC 4954 section 4: the server's own proof is one more challenge, and
@@ -132,7 +129,7 @@ func (l *Login) prove(ctx context.Context, a *attempt, c *scram.ServerConversati
 	case len(rest) > 0:
 		return malformed(how + ": the last response is not empty")
 	}
-	return l.accepted(acc.Identity, how)
+	return l.accepted(a.client, acc.Identity, how)
 }
 
 // stands reports whether an account is still what it was when the

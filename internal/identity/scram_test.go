@@ -239,11 +239,13 @@ func TestScramGuessesAreCounted(t *testing.T) {
 				t.Errorf("failure %d: %v after %v", i+1, r.Reply, r.Delay)
 			}
 		}
-		if r := try(string(goodPassword)); r.Reply.Code != 454 || r.Identity != "" {
-			t.Errorf("the sixth: %v", r.Reply)
+		began := time.Now()
+		if r := try("wrong"); r.Reply.Code != 535 || time.Since(began) != turn {
+			t.Errorf("the sixth: %v after %v", r.Reply, time.Since(began))
 		}
-		if r := l.Authenticate(t.Context(), overTLS, "PLAIN", []byte("\x00anna\x00"+string(goodPassword)), says()); r.Reply.Code != 454 {
-			t.Errorf("with another method: %v", r.Reply)
+		began = time.Now()
+		if r := l.Authenticate(t.Context(), overTLS, "PLAIN", []byte("\x00anna\x00"+string(goodPassword)), says()); r.Identity != "anna" || time.Since(began) != 2*turn {
+			t.Errorf("with another method: %v after %v", r.Reply, time.Since(began))
 		}
 	})
 }

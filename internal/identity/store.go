@@ -23,13 +23,15 @@ type Store struct {
 	dir  string
 	salt []byte // of the salts of nobody, RFC 5802 section 5.1
 
-	mu      sync.Mutex
-	book    *book
-	seen    stamp
-	looked  time.Time // when the file was last looked at
-	fault   error     // why the file of now is not in force
-	lastUse map[string]time.Time
-	used    bool // lastUse has what its file has not
+	mu       sync.Mutex
+	book     *book
+	seen     stamp
+	looked   time.Time // when the file was last looked at
+	fault    error     // why the file of now is not in force
+	lastUse  map[string]time.Time
+	used     bool // lastUse has what its file has not
+	familiar familiars
+	met      bool // familiar has what its file has not
 }
 
 // lookAgain is how old what we know of the file may be.
@@ -44,7 +46,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, problem.At(problem.Pos{File: dir}, "the state folder cannot be made: "+err.Error(), "make it, and let it belong to the user that postern runs as")
 	}
-	s := &Store{dir: dir, book: &book{}, lastUse: readLastUse(filepath.Join(dir, lastUseFile))}
+	s := &Store{dir: dir, book: &book{}, lastUse: readLastUse(filepath.Join(dir, lastUseFile)), familiar: readFamiliar(filepath.Join(dir, familiarFile))}
 	if err := s.Reload(); err != nil {
 		return nil, err
 	}
@@ -145,6 +147,18 @@ func (s *Store) current() *book {
 
 // account returns the account of an identity in its normal form, or nil.
 func (s *Store) account(identity string) *account { return s.current().accounts[identity] }
+
+// shown returns a name as logs and lists show it: that of an account, or else a
+// part of what was typed. It may be a password that went into the wrong field.
+func (s *Store) shown(name string) string {
+	if user, token, err := parseIdentity(name); name == "" || err == nil && s.account(join(user, token)) != nil {
+		return name
+	}
+	if r := []rune(name); len(r) > 4 {
+		return string(r[:2]) + "..."
+	}
+	return "..."
+}
 
 // Lookup returns an identity that may log in now, whatever its name's case.
 func (s *Store) Lookup(identity string) (Account, bool) {

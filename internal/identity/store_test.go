@@ -345,3 +345,48 @@ func TestDamagedLastUsesStopNothing(t *testing.T) {
 		}
 	}
 }
+
+// A network that an identity has used is known after a restart too, for a month.
+func TestFamiliarNetworksOutliveTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t)
+		l, _ := newLogin(Options{Store: s})
+		login := func(l *Login, c Client) {
+			t.Helper()
+			if r := l.Authenticate(t.Context(), c, "PLAIN", []byte("\x00anna\x00"+string(goodPassword)), says()); r.Identity != "anna" {
+				t.Fatal(r.Reply)
+			}
+		}
+		home, gateway := overTLS, overTLS
+		home.Addr, gateway.Addr, gateway.Shared = addr("198.51.100.7"), addr("172.17.0.1"), true
+		login(l, home)
+		login(l, gateway)
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		again := openStore(t, s.dir)
+		for _, c := range []struct {
+			from  string
+			after time.Duration
+			want  bool
+		}{
+			{"198.51.100.200", 0, true},
+			{"198.51.101.7", 0, false},
+			{"172.17.0.1", 0, false}, // everybody's
+			{"198.51.100.7", familiarFor - time.Second, true},
+			{"198.51.100.7", time.Second, false},
+		} {
+			time.Sleep(c.after)
+			if got := again.knows("anna", network(addr(c.from))); got != c.want {
+				t.Errorf("%s: %v, want %v", c.from, got, c.want)
+			}
+		}
+		for i := range 2 * familiarLimit {
+			again.meet("anna", network(addr(ipv4(i))))
+			time.Sleep(time.Second)
+		}
+		if n := len(again.familiar["anna"]); n != familiarLimit || !again.knows("anna", network(addr(ipv4(2*familiarLimit-1)))) {
+			t.Errorf("%d networks are known, want %d, the youngest among them", n, familiarLimit)
+		}
+	})
+}
