@@ -3,7 +3,7 @@ package peers
 import "slices"
 
 // Cases is every configuration that there is, server by server.
-var Cases = slices.Concat(postfixCases, eximCases, opensmtpdCases, sendmailCases, posternCases)
+var Cases = slices.Concat(postfixCases, eximCases, opensmtpdCases, sendmailCases, judgedCases, posternCases)
 
 // What a knock says, for the holes that many servers share.
 var (

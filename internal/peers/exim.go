@@ -28,6 +28,7 @@ dc_localdelivery='mail_spool'
 				"etc/exim4/exim4.conf.localmacros": macros + "\n",
 				"etc/exim4/local_rcpt":             acl + "\n",
 				"etc/exim4/percent_hack":           percentRouter,
+				"etc/exim4/fail_others":            failingRouter,
 			},
 			start: `
 mkdir -p /var/log/exim4 /var/spool/exim4 /var/lib/exim4 /var/mail /run/exim4
@@ -51,6 +52,17 @@ percent_hack:
   domains = +local_domains
   condition = ${if match{$local_part}{%}}
   data = ${sg{$local_part}{%}{@}}
+`
+
+// failingRouter returns what comes from outside for others; Exim's own notices leave.
+const failingRouter = `
+fail_others:
+  debug_print = "R: fail_others for $local_part@$domain"
+  driver = redirect
+  domains = ! +local_domains
+  condition = ${if def:sender_host_address}
+  allow_fail
+  data = :fail: we do not relay
 `
 
 var eximCases = []Case{

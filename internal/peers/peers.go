@@ -37,6 +37,9 @@ type Case struct {
 
 	Want        string // the verdict it deserves: open, accepts, closed
 	Backscatter bool   // it returns mail for unknown users to whoever is named as sender
+	Takes       bool   // it takes a stranger's message all the same, and returns it
+	Shuns       bool   // it refuses mail for its own postmaster too
+	Unnamed     bool   // its owner does not tell the auditor which domain it serves
 	Defers      bool   // it answers 4xx to what it has not seen before
 	Hole        string // forms, of which at least one must prove that it is open
 	Family      string // 4 or 6: over which address it is judged

@@ -65,7 +65,7 @@ func TestCasesAreWhatTheySay(t *testing.T) {
 			if c.Knock.Preamble != "" { // only such a port reads it
 				control.Port = c.Knock.Port
 			}
-			if code, reply := patience(t, target, control); code/100 != 2 {
+			if code, reply := patience(t, target, control); (code/100 == 2) == c.Shuns {
 				t.Errorf("mail for postmaster: %s", reply)
 			}
 			code, reply := patience(t, target, c.Knock)
@@ -83,8 +83,8 @@ func TestCasesAreWhatTheySay(t *testing.T) {
 					t.Errorf("took the stranger's message with %q, and nothing arrived", reply)
 				}
 			default:
-				if code/100 == 2 {
-					t.Errorf("took the stranger's message with %q", reply)
+				if (code/100 == 2) != c.Takes {
+					t.Errorf("answered the stranger's message with %q", reply)
 				}
 			}
 		})
