@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"slices"
 
 	lib "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,13 +26,64 @@ func (q *Queue) Backup(_ context.Context, dir string) error {
 	if _, err := q.o.FS.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return problem.At(problem.Pos{File: dir}, "it is there already", "name a folder that is not there yet")
 	}
-	if err := s.db.Checkpoint(dir, lib.WithFlushedWAL()); err != nil {
+	must, err := s.ledger.read()
+	if err == nil {
+		err = s.db.Checkpoint(dir, lib.WithFlushedWAL())
+	}
+	if err == nil {
+		err = s.bookCopy(dir, must)
+	}
+	if err != nil {
 		return fmt.Errorf("backup to %s: %w", dir, err)
 	}
 	if err := s.fence.reason(); err != nil {
 		return broken(err)
 	}
 	return nil
+}
+
+// bookCopy gives a copy of the store a ledger, after it was compared with that
+// of the store as it was before.
+func (s *store) bookCopy(dir string, must *account) error {
+	lock, err := lib.LockDirectory(dir, s.fence)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	db, err := openAt(s.fence, dir, lock)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	b, err := s.balance(must, db)
+	if err == nil {
+		err = (&survey{folder: &folder{fs: s.fence, dir: dir}}).lacks(b)
+	}
+	if err != nil {
+		return err
+	}
+	book, err := openLedger(s.fence, dir, s.ledger.id, db)
+	if err != nil {
+		return err
+	}
+	return book.close(true)
+}
+
+// balance compares an account that was read while the store goes on with what
+// the store has, or had a little later.
+func (s *store) balance(must *account, r lib.Reader) (b balance, err error) {
+	must.closed = false
+	if b, err = must.compare(r); err != nil || len(b.missing)+len(b.stale) == 0 {
+		return b, err
+	}
+	// What has left since, without a trace, is not missing.
+	now, err := s.ledger.read()
+	if err != nil {
+		return b, err
+	}
+	left := func(id string) bool { return !now.holds(keyOf(id)) }
+	b.missing, b.stale = slices.DeleteFunc(b.missing, left), slices.DeleteFunc(b.stale, left)
+	return b, nil
 }
 
 // Restore copies a backup to where a queue is to be, o.Dir, after it was found
@@ -70,7 +122,10 @@ type Sum struct {
 	Octets   int64
 	Lives    int     // of messages that have left the queue
 	Corrupt  int     // records that were moved aside before
-	Faults   []error // each names the message
+	Faults   []error // each names the message, or the file
+	// Unsure are messages that were coming in when the machine stopped and are
+	// not there; whether their clients were answered is not known.
+	Unsure []string
 }
 
 // Verify reads every record and every octet of the queue or backup in o.Dir
@@ -81,22 +136,56 @@ func Verify(ctx context.Context, o Options) (sum Sum, err error) {
 		return Sum{}, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return verify(ctx, db)
+	if sum, err = verify(ctx, db); err != nil {
+		return sum, err
+	}
+	for _, r := range db.repairs {
+		sum.fault("%s: %s; the next start mends it", o.Dir, r.why)
+	}
+	err = sum.audit(o, db)
+	return sum, err
 }
 
-// openToRead opens a store that no process has open, and changes nothing.
-func openToRead(o Options) (*lib.DB, error) {
+// A reading store is one that no process has open, and that is not changed.
+type readingStore struct {
+	*lib.DB
+	lock    *lib.Lock
+	repairs []repair // that a start would make; it is read as if they were made
+}
+
+// openToRead opens a store to be read.
+func openToRead(o Options) (r *readingStore, err error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	db, err := lib.Open(o.Dir, &lib.Options{
-		FS: o.FS, ReadOnly: true, ErrorIfNotExists: true, FormatMajorVersion: lib.FormatValueSeparation,
-		Logger: &logger{newFence(o.FS), func(error) {}},
-	})
+	have, err := look(o.FS, o.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", o.Dir, err)
+		return nil, err
 	}
-	return db, nil
+	if !have.any() {
+		return nil, problem.At(problem.Pos{File: o.Dir}, "there is no queue in it", "")
+	}
+	r = &readingStore{}
+	if r.repairs, err = have.repairs(); err != nil {
+		return nil, err
+	}
+	if r.lock, err = lib.LockDirectory(o.Dir, o.FS); err != nil {
+		return nil, err
+	}
+	if r.DB, err = openAt(newView(o.FS, o.Dir, r.repairs), o.Dir, r.lock); err != nil {
+		return nil, errors.Join((&survey{folder: have}).explain(err), r.lock.Close())
+	}
+	return r, nil
+}
+
+func (r *readingStore) Close() error { return errors.Join(closeDB(r.DB), r.lock.Close()) }
+
+// openAt opens a store to be read only.
+func openAt(f vfs.FS, dir string, lock *lib.Lock) (*lib.DB, error) {
+	return lib.Open(dir, &lib.Options{
+		FS: f, ReadOnly: true, ErrorIfNotExists: true, FormatMajorVersion: lib.FormatValueSeparation, Lock: lock,
+		Logger: &logger{newFence(f), func(error) {}},
+	})
 }
 
 // Verify reads every record and every octet of the queue as it is now, while
@@ -107,9 +196,31 @@ func (q *Queue) Verify(ctx context.Context) (sum Sum, err error) {
 		return Sum{}, err
 	}
 	defer done()
+	must, err := s.ledger.read()
+	if err != nil {
+		return Sum{}, err
+	}
 	now := s.db.NewSnapshot()
 	defer func() { err = errors.Join(err, now.Close()) }()
-	return verify(ctx, now)
+	if sum, err = verify(ctx, now); err != nil {
+		return sum, err
+	}
+	b, err := s.balance(must, now)
+	sum.blame(must, b)
+	return sum, err
+}
+
+// blame adds what the ledger found.
+func (s *Sum) blame(a *account, b balance) {
+	for _, f := range a.faults {
+		s.fault("the ledger is damaged: %s", f)
+	}
+	for _, id := range b.missing {
+		s.fault("message %s was answered 250 and is not there", id)
+	}
+	for _, id := range b.stale {
+		s.fault("message %s is there in a form older than the last", id)
+	}
 }
 
 // verify walks over records, bodies and events together: all are in the order
@@ -179,6 +290,50 @@ func (s *Sum) fault(format string, args ...any) {
 	s.Faults = append(s.Faults, fmt.Errorf(format, args...))
 }
 
+// audit compares a store that no process has open with its ledger.
+func (s *Sum) audit(o Options, db lib.Reader) error {
+	format, err := formatOf(db)
+	if err != nil {
+		return err
+	}
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	have, err := look(o.FS, o.Dir)
+	if err != nil {
+		return err
+	}
+	holes := func() {
+		for _, h := range have.holesIn() {
+			s.fault("%s", h)
+		}
+	}
+	a, err := readLedger(o.FS, o.FS.PathJoin(o.Dir, ledgerName))
+	switch {
+	case isMissing(err) && format == 0:
+		s.fault("%s: what says that it is a queue is missing", o.Dir)
+		return nil
+	case isMissing(err):
+		if format >= bookedFormat {
+			s.fault("%s: the ledger is missing; whether messages are missing with it, nobody knows", o.Dir)
+		}
+		holes()
+		return nil
+	case err != nil:
+		return err
+	}
+	b, err := a.compare(db)
+	if err != nil {
+		return err
+	}
+	s.blame(a, b)
+	if len(b.missing)+len(b.stale) > 0 {
+		holes()
+	}
+	s.Unsure = b.unsure
+	return nil
+}
+
 // A collation lays bodies and events beside records.
 type collation struct {
 	sum    *Sum
@@ -217,7 +372,7 @@ func (p *parts) of(id string, do func(k key, v []byte)) {
 		if k.String() != id {
 			return
 		}
-		v, err := p.ValueAndErr()
+		v, err := valueAt(p.Iterator)
 		if err != nil {
 			p.sum.fault("message %s: %w", id, err)
 		}

@@ -37,17 +37,20 @@ func (q *Queue) Value(k string) ([]byte, error) {
 	return v, err
 }
 
-// SetValue writes behind the engine's back.
+// SetValue writes behind the engine's back, but not behind the ledger's.
 func (q *Queue) SetValue(k string, v []byte) error {
 	s, done, err := q.use()
 	if err != nil {
 		return err
 	}
 	defer done()
+	b := s.db.NewBatch()
 	if v == nil {
-		return s.db.Delete([]byte(k), lib.Sync)
+		err = b.Delete([]byte(k), nil)
+	} else {
+		err = b.Set([]byte(k), v, nil)
 	}
-	return s.db.Set([]byte(k), v, lib.Sync)
+	return errors.Join(err, s.commit(b, true))
 }
 
 // SetFormats adds steps between formats until the function that it returns is

@@ -1,8 +1,10 @@
 package pebble
 
 import (
+	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +29,7 @@ type fence struct {
 	mu     sync.Mutex
 	up     bool // the opening is over: from now on an error makes the fence fall
 	why    error
+	ledger atomic.Pointer[ledger] // what is synced beside the library's log; nil: nothing yet
 }
 
 func newFence(fs vfs.FS) *fence { return &fence{FS: fs, fallen: make(chan struct{})} }
@@ -83,7 +86,7 @@ func (f *fence) only(change func() error) error {
 	return err
 }
 
-func (f *fence) file(open func() (vfs.File, error)) (vfs.File, error) {
+func (f *fence) file(name string, open func() (vfs.File, error)) (vfs.File, error) {
 	var file vfs.File
 	done, err := f.try(func() (err error) { file, err = open(); return err })
 	switch {
@@ -92,24 +95,38 @@ func (f *fence) file(open func() (vfs.File, error)) (vfs.File, error) {
 	case !done:
 		return &sink{File: vfs.NewMemFile(nil)}, nil
 	}
-	return &fenced{File: file, fence: f}, nil
+	made := &fenced{File: file, fence: f}
+	if strings.HasSuffix(name, ".log") {
+		return &log{fenced: made}, nil
+	}
+	return made, nil
 }
 
+// Create makes a file; a MANIFEST gets a twin.
 func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return f.file(func() (vfs.File, error) { return f.FS.Create(name, c) })
+	file, err := f.file(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
+	dir, base := f.PathDir(name), f.PathBase(name)
+	if err != nil || !strings.HasPrefix(base, manifestPrefix) {
+		return file, err
+	}
+	second, err := f.file(name, func() (vfs.File, error) { return f.FS.Create(f.PathJoin(dir, twinOf(base)), c) })
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &twins{File: file, second: second}, nil
 }
 
 func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	return f.file(func() (vfs.File, error) { return f.FS.OpenReadWrite(name, c, opts...) })
+	return f.file(name, func() (vfs.File, error) { return f.FS.OpenReadWrite(name, c, opts...) })
 }
 
 func (f *fence) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return f.file(func() (vfs.File, error) { return f.FS.ReuseForWrite(old, name, c) })
+	return f.file(name, func() (vfs.File, error) { return f.FS.ReuseForWrite(old, name, c) })
 }
 
 // OpenDir opens a folder, whose sync makes names stable.
 func (f *fence) OpenDir(name string) (vfs.File, error) {
-	return f.file(func() (vfs.File, error) { return f.FS.OpenDir(name) })
+	return f.file("", func() (vfs.File, error) { return f.FS.OpenDir(name) })
 }
 
 func (f *fence) Link(old, name string) error {
@@ -129,6 +146,12 @@ func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
 func (f *fence) Remove(name string) error {
 	if f.down() {
 		return nil
+	}
+	dir, base := f.PathDir(name), f.PathBase(name)
+	if strings.HasPrefix(base, manifestPrefix) {
+		if err := f.FS.Remove(f.PathJoin(dir, twinOf(base))); err != nil && !isMissing(err) {
+			return err
+		}
 	}
 	return f.FS.Remove(name)
 }
@@ -189,6 +212,78 @@ func (f *fenced) Close() error {
 	}
 	return nil
 }
+
+// A log is one that the library commits to. The ledger is synced beside it.
+type log struct {
+	*fenced
+	at, ready int64 // octets written, and those that have their place on the disk
+}
+
+// logStep is how much of a log has its place on the disk before it is written.
+// The library would take a tenth more than its largest table in memory for each
+// log, however little comes, and so could fill a small disk with nothing.
+const logStep = 4 << 20
+
+// Preallocate does nothing: Write does it.
+func (l *log) Preallocate(int64, int64) error { return nil }
+
+func (l *log) Write(p []byte) (int, error) {
+	l.at += int64(len(p))
+	for l.ready < l.at {
+		if err := l.fenced.Preallocate(l.ready, logStep); err != nil {
+			break // a hint, and no more
+		}
+		l.ready += logStep
+	}
+	return l.fenced.Write(p)
+}
+
+func (l *log) Sync() error     { return l.beside(l.File.Sync) }
+func (l *log) SyncData() error { return l.beside(l.File.SyncData) }
+
+// beside syncs the log and the ledger at the same time.
+func (l *log) beside(sync func() error) error {
+	book := l.fence.ledger.Load()
+	if book == nil {
+		return l.fence.only(sync)
+	}
+	other := make(chan error, 1)
+	go func() { other <- book.sync() }()
+	return errors.Join(l.fence.only(sync), <-other)
+}
+
+// Twins are a file of which there is a copy beside it. Of the MANIFEST, which
+// says what all other files are, the library keeps only one, and takes what
+// cannot be read of it for its end.
+type twins struct {
+	vfs.File
+	second vfs.File
+}
+
+const manifestPrefix = "MANIFEST-"
+
+// twinOf returns the name of a MANIFEST's copy, which the library does not know.
+func twinOf(name string) string { return "copy-of-" + name }
+
+func (t *twins) Write(p []byte) (int, error) {
+	n, err := t.File.Write(p)
+	if err == nil {
+		_, err = t.second.Write(p)
+	}
+	return n, err
+}
+
+func (t *twins) Sync() error     { return errors.Join(t.File.Sync(), t.second.Sync()) }
+func (t *twins) SyncData() error { return errors.Join(t.File.SyncData(), t.second.SyncData()) }
+
+func (t *twins) SyncTo(length int64) (full bool, err error) {
+	if _, err = t.second.SyncTo(length); err != nil {
+		return false, err
+	}
+	return t.File.SyncTo(length)
+}
+
+func (t *twins) Close() error { return errors.Join(t.File.Close(), t.second.Close()) }
 
 // A sink takes what is written to a file that was made after the fall.
 type sink struct {

@@ -21,31 +21,18 @@ var formats = []step{
 	// 2 has a history, and records of version 2. Those of version 1 are read as
 	// they are, however many wait, and written anew when they change.
 	nil,
+	// 3 has a ledger, which a program that does not know it would not keep.
+	nil,
 }
 
 // upgrade makes sure that the store has the newest format.
-func upgrade(db *lib.DB, dir string, steps []step) error {
-	newest := uint64(len(steps)) + 1
-	have, err := formatOf(db)
+func (s *store) upgrade(steps []step) error {
+	have, err := formatOf(s.db)
 	if err != nil {
 		return err
 	}
-	at := problem.Pos{File: dir}
-	if have == 0 {
-		empty := true
-		if err := scanAll(db, func() { empty = false }); err != nil {
-			return err
-		}
-		if !empty {
-			return problem.At(at, "there is a store, but it is not a queue", "name an empty folder, or restore a backup")
-		}
-		return setFormat(db, newest, nil)
-	}
-	if have > newest {
-		return tooNew(dir, have, newest)
-	}
-	for ; have < newest; have++ {
-		if err := setFormat(db, have+1, steps[have-1]); err != nil {
+	for newest := uint64(len(steps)) + 1; have < newest; have++ {
+		if err := s.setFormat(have+1, steps[have-1]); err != nil {
 			return fmt.Errorf("from format %d to %d: %w", have, have+1, err)
 		}
 	}
@@ -73,18 +60,20 @@ func formatOf(r lib.Reader) (uint64, error) {
 	return n, errors.Join(err, closer.Close())
 }
 
-func setFormat(db *lib.DB, n uint64, do step) (err error) {
-	b := db.NewBatch()
-	defer func() { err = errors.Join(err, b.Close()) }()
+// setFormat writes the number of a format, with what leads to it.
+func (s *store) setFormat(n uint64, do step) error {
+	b := s.db.NewBatch()
+	var err error
 	if do != nil {
-		if err := do(db, b); err != nil {
-			return err
-		}
+		err = do(s.db, b)
 	}
-	if err := b.Set([]byte{formatKey}, binary.AppendUvarint(nil, n), nil); err != nil {
-		return err
+	if err = errors.Join(err, b.Set([]byte{formatKey}, binary.AppendUvarint(nil, n), nil)); err != nil {
+		return errors.Join(err, b.Close())
 	}
-	return b.Commit(lib.Sync)
+	if s.ledger == nil { // the store is being made
+		return errors.Join(b.Commit(lib.Sync), b.Close())
+	}
+	return s.commit(b, true)
 }
 
 // scanAll calls found if there is any key at all.

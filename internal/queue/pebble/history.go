@@ -59,7 +59,7 @@ type past struct {
 
 // get reads a value; it is good until done is called.
 func (p past) get(k []byte) (value []byte, done func() error, ok bool, err error) {
-	v, closer, err := p.r.Get(k)
+	v, closer, err := getFrom(p.r, k)
 	if errors.Is(err, lib.ErrNotFound) {
 		return nil, nil, false, nil
 	}
@@ -128,7 +128,7 @@ func (q *Queue) Find(ctx context.Context, f queue.Search, page queue.Page) (list
 
 // A Past is the history of a queue that no process has open.
 type Past struct {
-	db *lib.DB
+	db *readingStore
 	past
 }
 
@@ -219,7 +219,7 @@ func (p past) newer(queued, gone *trail, rough *sieve, f *queue.Search) (l queue
 		gone.step(gone.it.Prev())
 		return l, ok && f.Match(&l.Message), err
 	}
-	v, err := queued.it.ValueAndErr()
+	v, err := valueAt(queued.it)
 	if err != nil {
 		return queue.Life{}, false, broken(err)
 	}
@@ -356,7 +356,7 @@ func (t *trail) at(p past, rough *sieve) (l queue.Life, ok bool, err error) {
 	if t.word {
 		return p.left(t.key)
 	}
-	v, err := t.it.ValueAndErr()
+	v, err := valueAt(t.it)
 	if err != nil {
 		return queue.Life{}, false, broken(err)
 	}

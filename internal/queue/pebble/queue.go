@@ -41,7 +41,8 @@ type Queue struct {
 	// The gate is held for reading while the store is used, and for writing while
 	// it is replaced. It comes before the lock of a message, and that before mu.
 	gate  sync.RWMutex
-	store *store // nil: broken and not opened again yet, or closed
+	store *store   // nil: broken and not opened again yet, or closed
+	id    [16]byte // of the store; zero: not opened yet
 
 	mu      sync.Mutex
 	x       *index
@@ -79,7 +80,7 @@ func Open(o Options) (*Queue, error) {
 // open opens the store and reads the index. The caller holds the gate, or is
 // alone.
 func (q *Queue) open() error {
-	s, err := openStore(q.o)
+	s, err := openStore(q.o, q.id)
 	if err != nil {
 		return err
 	}
@@ -88,8 +89,9 @@ func (q *Queue) open() error {
 		err = s.fence.reason()
 	}
 	if err != nil {
-		return errors.Join(err, s.db.Close())
+		return errors.Join(err, s.close())
 	}
+	q.id = s.ledger.id
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	x.adopt(q.x)
@@ -287,7 +289,7 @@ func (q *Queue) replace() (ok bool, err error) {
 	default:
 	}
 	if q.store != nil {
-		_ = q.store.db.Close() // its errors are those of what fell
+		_ = q.store.close() // its errors are those of what fell
 		q.store = nil
 	}
 	return true, q.open()
@@ -308,7 +310,7 @@ func (q *Queue) Close() error {
 	if s == nil {
 		return nil
 	}
-	err := s.db.Close()
+	err := s.close()
 	if s.fence.down() {
 		return broken(s.fence.reason())
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -52,29 +53,75 @@ const chunkSize = 128 << 10
 
 // A store is one opening of the library's database.
 type store struct {
-	db    *lib.DB
-	fence *fence
+	db     *lib.DB
+	fence  *fence
+	ledger *ledger
+	lock   *lib.Lock // on the folder, while it is looked at and while it is open
 }
 
-// openStore opens the database, makes it if it is not there, and brings its
-// format up to date.
-func openStore(o Options) (*store, error) {
+// openStore opens the database and brings its format up to date. It makes one
+// only where nothing says that there was one. known is the id of the store that
+// this process had open before; zero: none.
+func openStore(o Options, known [16]byte) (*store, error) {
 	s := &store{fence: newFence(o.FS)}
-	if err := s.fence.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, err
+	v, err := s.survey(o, known)
+	if err != nil {
+		return nil, errors.Join(err, s.unlock())
 	}
-	if err := syncFolder(s.fence, s.fence.PathDir(o.Dir)); err != nil {
-		return nil, err
+	if v.fresh {
+		if err := s.fence.MkdirAll(o.Dir, 0o700); err != nil {
+			return nil, err
+		}
+		if err := syncFolder(s.fence, s.fence.PathDir(o.Dir)); err != nil {
+			return nil, err
+		}
 	}
-	var err error
-	if s.db, err = lib.Open(o.Dir, s.options(o)); err != nil {
-		return nil, err
+	lo := s.options(o)
+	lo.ErrorIfNotExists, lo.Lock = !v.fresh, s.lock
+	if s.db, err = lib.Open(o.Dir, lo); err != nil {
+		return nil, errors.Join(err, s.unlock())
 	}
-	if err := upgrade(s.db, o.Dir, formats); err != nil {
-		return nil, errors.Join(err, s.db.Close())
+	if err := s.begin(o, v); err != nil {
+		return nil, errors.Join(err, closeDB(s.db), s.unlock())
+	}
+	return s, nil
+}
+
+func (s *store) unlock() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
+// begin makes all that is to be there before the store is used.
+func (s *store) begin(o Options, v survey) error {
+	if v.fresh { // a store with a ledger and without a format is damaged
+		if err := s.setFormat(uint64(len(formats))+1, nil); err != nil {
+			return err
+		}
+	}
+	if !v.booked() {
+		v.id = newStoreID()
+	}
+	book, err := openLedger(s.fence, o.Dir, v.id, s.db)
+	if err != nil {
+		return err
+	}
+	s.ledger = book
+	s.fence.ledger.Store(book)
+	if err := errors.Join(setMade(s.fence, o.Dir), s.upgrade(formats)); err != nil {
+		return errors.Join(err, book.close(false))
 	}
 	s.fence.raise()
-	return s, nil
+	return nil
+}
+
+// close closes the store. What fell is closed without a word.
+func (s *store) close() error {
+	err := closeDB(s.db)
+	peace := err == nil && !s.fence.down()
+	return errors.Join(err, s.ledger.close(peace), s.unlock())
 }
 
 // syncFolder makes the names in a folder stable. The folder above one that was
@@ -121,7 +168,7 @@ func (s *store) options(o Options) *lib.Options {
 			BackgroundError: s.background(o.Report),
 			DataCorruption: func(info lib.DataCorruptionInfo) {
 				o.Report(problem.At(problem.Pos{File: info.Path}, "a file of the queue is damaged: "+info.Details.Error(),
-					"make a backup with what can still be read, and look at the disk"))
+					"stop the relay: "+salvageAdvice))
 			},
 		},
 	}
@@ -163,19 +210,29 @@ func (s *store) commit(b *lib.Batch, sync bool) error {
 	if sync {
 		how = lib.Sync
 	}
-	err := b.Commit(how)
+	p, err := s.ledger.enter(b, sync)
+	if err != nil {
+		return broken(err)
+	}
+	err = b.Commit(how)
 	if why := s.fence.reason(); why != nil {
 		return broken(why)
 	}
 	if err != nil {
 		return broken(err)
 	}
+	if err = s.ledger.leave(p, sync); err != nil {
+		return broken(err)
+	}
+	if why := s.fence.reason(); why != nil {
+		return broken(why)
+	}
 	return b.Close()
 }
 
 // get returns the value of a key; false: it is not there.
 func (s *store) get(k []byte) (value []byte, ok bool, err error) {
-	v, closer, err := s.db.Get(k)
+	v, closer, err := getFrom(s.db, k)
 	if errors.Is(err, lib.ErrNotFound) {
 		return nil, false, nil
 	}
@@ -184,6 +241,32 @@ func (s *store) get(k []byte) (value []byte, ok bool, err error) {
 	}
 	value = append([]byte(nil), v...)
 	return value, true, closer.Close()
+}
+
+// getFrom reads a value. The library panics where it would report that a blob
+// is damaged and has no name for it (reportCorruption, of v2.1.7).
+func getFrom(r lib.Reader, k []byte) (v []byte, closer io.Closer, err error) {
+	defer caught(&err)
+	return r.Get(k)
+}
+
+// valueAt reads the value that an iterator is at.
+func valueAt(it *lib.Iterator) (v []byte, err error) {
+	defer caught(&err)
+	return it.ValueAndErr()
+}
+
+// closeDB closes the library's database, which panics if it lost count of a
+// damaged file's readers. All that was committed is on the disk before.
+func closeDB(db *lib.DB) (err error) {
+	defer caught(&err)
+	return db.Close()
+}
+
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("a file of the store is damaged: %v", p)
+	}
 }
 
 // record reads the record of a message: queue.ErrNoSuchID, or an error of
@@ -215,7 +298,7 @@ func scan(r lib.Reader, prefix byte, from []byte, do func(k, v []byte) (more boo
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
+		v, err := valueAt(it)
 		if err != nil {
 			return err
 		}

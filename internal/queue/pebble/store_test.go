@@ -218,9 +218,9 @@ func TestFormats(t *testing.T) {
 		{"as it is", nil, "", ""},
 		{"one format later", []func(lib.Reader, *lib.Batch) error{hold}, "+", ""},
 		{"the same again", []func(lib.Reader, *lib.Batch) error{hold}, "+", ""},
-		{"a step that fails", []func(lib.Reader, *lib.Batch) error{hold, hold, func(lib.Reader, *lib.Batch) error { return errStep }}, "", "from format 4 to 5: the step failed"},
+		{"a step that fails", []func(lib.Reader, *lib.Batch) error{hold, hold, func(lib.Reader, *lib.Batch) error { return errStep }}, "", "from format 5 to 6: the step failed"},
 		{"went as far as it could", []func(lib.Reader, *lib.Batch) error{hold, hold}, "++", ""},
-		{"an older program", []func(lib.Reader, *lib.Batch) error{hold}, "", "/queue: the queue has format 4, and this program knows only up to 3; start the newer program that wrote it, or restore a backup made before the upgrade"},
+		{"an older program", []func(lib.Reader, *lib.Batch) error{hold}, "", "/queue: the queue has format 5, and this program knows only up to 4; start the newer program that wrote it, or restore a backup made before the upgrade"},
 		{"several at once", []func(lib.Reader, *lib.Batch) error{hold, hold, hold, hold}, "++++", ""},
 	} {
 		undo := pebble.SetFormats(c.steps...)

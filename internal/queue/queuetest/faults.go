@@ -290,7 +290,7 @@ func (e Engine) survives(t *testing.T, name string, plan fault.Plan) {
 	cancel()
 	running.Wait()
 	_ = q.Close()
-	other, err := e.Open(left, "/queue", Options{Report: func(err error) { t.Errorf("%s: reported after power loss: %v", name, err) }})
+	other, err := e.Open(left, "/queue", Options{Report: faults(t, name+": after power loss: ")})
 	if err != nil {
 		t.Fatalf("%s: another process: %v", name, err)
 	}
@@ -324,7 +324,7 @@ func (e Engine) testPowerLoss(t *testing.T) {
 	for round := range uint64(30) {
 		chance := rand.New(rand.NewPCG(1, round))
 		disk := fault.NewDisk()
-		q, err := e.Open(disk, "/queue", Options{Report: func(err error) { t.Errorf("reported: %v", err) }})
+		q, err := e.Open(disk, "/queue", Options{Report: faults(t, "")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -373,7 +373,7 @@ func (e Engine) testPowerLoss(t *testing.T) {
 
 func (e Engine) afterPowerLoss(t *testing.T, disk *fault.Disk, book *ledger, name string) {
 	t.Helper()
-	q, err := e.Open(disk, "/queue", Options{Report: func(err error) { t.Errorf("%s: reported: %v", name, err) }})
+	q, err := e.Open(disk, "/queue", Options{Report: faults(t, name+": ")})
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

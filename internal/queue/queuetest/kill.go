@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/problem"
 	"postern/internal/queue"
 )
 
@@ -39,7 +40,11 @@ func kills(t *testing.T) int {
 // victim is the child process. A word and an id a line: "put" after Put
 // returned, with the size; "settling" before Settle, "gone" after it.
 func victim(e Engine, dir string) {
-	q, err := e.Open(nil, dir, Options{Report: func(err error) { fmt.Println("report", err) }})
+	q, err := e.Open(nil, dir, Options{Report: func(err error) {
+		if fatal, _ := problem.Split(err); fatal != nil {
+			fmt.Println("report", err)
+		}
+	}})
 	if err != nil {
 		fmt.Println("report", err)
 		return
@@ -98,7 +103,7 @@ func (e Engine) testKill(t *testing.T) {
 		if err := e.kill(t, dir, book, chance.IntN(200)); err != nil {
 			t.Fatalf("kill %d: %v", n, err)
 		}
-		q, err := e.Open(nil, dir, Options{Report: func(err error) { t.Errorf("kill %d: reported: %v", n, err) }})
+		q, err := e.Open(nil, dir, Options{Report: faults(t, fmt.Sprintf("kill %d: ", n))})
 		if err != nil {
 			t.Fatalf("kill %d: %v", n, err)
 		}

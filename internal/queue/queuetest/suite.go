@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern/internal/fault"
+	"postern/internal/problem"
 	"postern/internal/queue"
 )
 
@@ -77,6 +78,16 @@ func Run(t *testing.T, e Engine) {
 	t.Run("kill", e.testKill)
 }
 
+// faults returns a Report under which a test fails that hears of a fault; what
+// only warns is not one.
+func faults(t *testing.T, when string) func(error) {
+	return func(err error) {
+		if fatal, _ := problem.Split(err); fatal != nil {
+			t.Errorf("%sreported: %v", when, err)
+		}
+	}
+}
+
 // noon is when the tests begin.
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
@@ -92,7 +103,7 @@ type room struct {
 func (e Engine) room(t *testing.T, o Options) *room {
 	t.Helper()
 	if o.Report == nil {
-		o.Report = func(err error) { t.Errorf("reported: %v", err) }
+		o.Report = faults(t, "")
 	}
 	r := &room{T: t, e: e, disk: fault.NewDisk(), o: o}
 	r.open()
