@@ -123,9 +123,19 @@ func (f *shutIn) fits(s serve.Settings, dir string) error {
 	return nil
 }
 
-// usualPorts are what a relay connects to by itself: mail, DNS, the policies
-// of MTA-STS, LMTP.
-var usualPorts = []uint16{24, 25, 53, 443, 465, 587}
+// ports are what a relay connects to by itself: DNS, by TCP where an answer is
+// long, and the mail servers of others where a route leads there. What a route,
+// a hop or a gateway names comes beside.
+func ports(s serve.Settings) []uint16 {
+	list := []uint16{53}
+	if s.Resolver.IsValid() {
+		list = []uint16{s.Resolver.Port()}
+	}
+	if slices.ContainsFunc(s.Routes, func(r serve.Route) bool { return len(r.Smarthosts) == 0 && r.Proxy == "" && !r.Hold }) {
+		list = append(list, 25)
+	}
+	return list
+}
 
 // system is what the Go runtime and libraries read while they run: names,
 // certificates of authorities, the time zone, and what the kernel says of
@@ -138,7 +148,7 @@ var system = []string{
 
 // roomOf is what a relay with these settings reaches of its machine.
 func roomOf(s serve.Settings, dir string) (sandbox.Profile, error) {
-	p := sandbox.Profile{Write: []string{dir}, Sockets: []string{dir}, Connect: slices.Clone(usualPorts)}
+	p := sandbox.Profile{Write: []string{dir}, Sockets: []string{dir}, Connect: ports(s)}
 	for _, path := range append(slices.Clone(system), os.Getenv("SSL_CERT_FILE"), os.Getenv("SSL_CERT_DIR")) {
 		if _, err := os.Stat(path); err == nil {
 			p.Read = append(p.Read, path)
@@ -184,9 +194,6 @@ func roomOf(s serve.Settings, dir string) (sandbox.Profile, error) {
 		if _, proxy, ok := strings.Cut(r.Proxy, "://"); ok {
 			hosts = append(hosts, proxy)
 		}
-	}
-	if s.Resolver.IsValid() {
-		p.Connect = append(p.Connect, s.Resolver.Port())
 	}
 	for _, h := range hosts {
 		_, port, err := net.SplitHostPort(h)

@@ -120,6 +120,12 @@ func inside(task string) {
 	tell("run our own", syscall.Exec("/proc/self/exe", []string{"x"}, nil))
 	tell("connect to a port of the profile", dial("tcp", "127.0.0.1:"+words[1]))
 	tell("connect to another", dial("tcp", "127.0.0.1:"+words[2]))
+	tell("connect to another by sending", fastOpen(port(2)))
+	_, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP)
+	tell("make a raw socket", err)
+	tell("let others read", os.Chmod(in("write"), 0o755))
+	tell("give away", os.Chown(in("write"), 1234, 1234))
+	tell("hang a word on it", unix.Setxattr(in("write"), "user.x", []byte("y"), 0))
 	tell("connect to a unix socket", dial("unix", in("sockets", "s")))
 	tell("listen on a port of the profile", listen(port(3)))
 	tell("listen on another", listen(0))
@@ -137,6 +143,16 @@ func inside(task string) {
 		err = errors.Join(err, <-all)
 	}
 	tell("read outside from every thread", err)
+}
+
+// fastOpen connects without connect(2).
+func fastOpen(port uint16) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.Sendto(fd, []byte("x"), unix.MSG_FASTOPEN, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}})
 }
 
 // renamedInto is what a renewal of a certificate does.
@@ -194,7 +210,8 @@ func TestEnter(t *testing.T) {
 		"read what was opened before": "done", "read a file of a folder": "done", "write there": "denied", "make one there": "denied",
 		"read a single file": "done", "read what was renamed into a folder since": "done", "write in the state": "done", "move between folders of it": "done",
 		"read outside": "denied", "write outside": "denied", "run a program": "denied", "run our own": "denied",
-		"connect to a port of the profile": "done", "connect to another": "denied", "connect to a unix socket": "done",
+		"connect to a port of the profile": "done", "connect to another": "denied", "connect to another by sending": "denied", "make a raw socket": "denied",
+		"let others read": "denied", "give away": "denied", "hang a word on it": "denied", "connect to a unix socket": "done",
 		"listen on a port of the profile": "done", "listen on another": "denied", "look into another process": "denied",
 		"make an MPTCP socket": "denied", "make a packet socket": "denied", "read outside from every thread": "denied",
 	}

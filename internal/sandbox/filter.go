@@ -4,34 +4,106 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// denied are the system calls that a relay has no use for, and who breaks
-// into one has: to start a program, to look into another process, to change
-// what the machine is, and doors into the kernel that often were broken.
-var denied = []uint32{
-	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
-	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
-	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE,
-	unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
-	unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_OPEN_BY_HANDLE_AT,
-	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
-	unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_ADJTIMEX,
-	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
-	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER, unix.SYS_PERSONALITY,
+// allowed are the system calls of a relay that was set up, and of the Go
+// runtime and the C library below it. All others are refused: to start a
+// program, to look into another process, to change what the machine is or whom
+// a file belongs to, and doors into the kernel that often were broken. What is
+// only one architecture's stands in a file of its name. The calls of every
+// message come first.
+var allowed = slices.Concat([]uint32{
+	unix.SYS_FUTEX, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_EPOLL_PWAIT, unix.SYS_NANOSLEEP, unix.SYS_EPOLL_CTL, unix.SYS_ACCEPT4, unix.SYS_CLOSE,
+	unix.SYS_RECVFROM, unix.SYS_MADVISE, unix.SYS_PREAD64, unix.SYS_PWRITE64, unix.SYS_FDATASYNC, unix.SYS_TGKILL, unix.SYS_GETPID, unix.SYS_RT_SIGRETURN,
+
+	// memory, threads, time and signals
+	unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MREMAP, unix.SYS_BRK, unix.SYS_MINCORE, unix.SYS_MEMBARRIER, unix.SYS_RSEQ,
+	unix.SYS_SET_ROBUST_LIST, unix.SYS_GETTID, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY, unix.SYS_PRCTL,
+	unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_GETRES, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_GETTIMEOFDAY, unix.SYS_RESTART_SYSCALL,
+	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_SIGALTSTACK, unix.SYS_TIMER_CREATE, unix.SYS_TIMER_SETTIME, unix.SYS_TIMER_DELETE,
+	unix.SYS_SETITIMER, unix.SYS_EXIT, unix.SYS_EXIT_GROUP, unix.SYS_GETRANDOM,
+
+	// who we are, and how much of the machine is ours
+	unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID, unix.SYS_GETGROUPS, unix.SYS_UNAME, unix.SYS_SYSINFO,
+	unix.SYS_GETRUSAGE, unix.SYS_PRLIMIT64,
+
+	// files
+	unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_CLOSE_RANGE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_PREADV, unix.SYS_PWRITEV, unix.SYS_LSEEK,
+	unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_FSTATFS, unix.SYS_STATFS, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_READLINKAT, unix.SYS_GETCWD,
+	unix.SYS_GETDENTS64, unix.SYS_FTRUNCATE, unix.SYS_FALLOCATE, unix.SYS_FADVISE64, unix.SYS_FSYNC, unix.SYS_SYNC_FILE_RANGE, unix.SYS_FLOCK,
+	unix.SYS_FCNTL, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_PIPE2, unix.SYS_MKDIRAT, unix.SYS_UNLINKAT, unix.SYS_RENAMEAT2,
+	unix.SYS_LINKAT, unix.SYS_COPY_FILE_RANGE, unix.SYS_SENDFILE, unix.SYS_SPLICE,
+
+	// the network
+	unix.SYS_SOCKETPAIR, unix.SYS_CONNECT, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_ACCEPT, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME,
+	unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT, unix.SYS_RECVMSG, unix.SYS_RECVMMSG, unix.SYS_SHUTDOWN,
+	unix.SYS_EPOLL_CREATE1, unix.SYS_EVENTFD2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
+}, native)
+
+// A condition allows a call by its arguments. The kernel takes the lower half
+// of them, an int, so that half is what is looked at.
+type condition struct {
+	call uint32
+	arg  uint32 // counted from 0
+	is   func(value uint32) []bpf.Instruction
 }
 
-// The limits of socket(2). From AF_NETLINK on come packet sockets, virtual
-// machines and the kernel's ciphers; from IPPROTO_MPTCP on only Multipath TCP,
-// which Landlock's rules for TCP do not see.
-const (
-	lastFamily    = unix.AF_NETLINK
-	firstProtocol = unix.IPPROTO_MPTCP
+// conditions are the calls that are allowed by halves.
+var conditions = []condition{
+	// Sending with TCP Fast Open connects, and Landlock's ports are not asked.
+	{unix.SYS_SENDTO, 3, without(unix.MSG_FASTOPEN)},
+	{unix.SYS_SENDMSG, 2, without(unix.MSG_FASTOPEN)},
+	{unix.SYS_SENDMMSG, 3, without(unix.MSG_FASTOPEN)},
+	// A thread of ours; no process, and no world of its own.
+	{unix.SYS_CLONE, 0, thread},
+	// What a terminal is asked, and a socket how much waits in it.
+	{unix.SYS_IOCTL, 1, among(unix.TCGETS, unix.TIOCGWINSZ, unix.TIOCINQ, unix.TIOCOUTQ)},
+}
+
+// What each returns ends in a step that is passed over when the call is
+// allowed, and refuses it when not.
+func without(bits uint32) func(uint32) []bpf.Instruction {
+	return func(arg uint32) []bpf.Instruction {
+		return []bpf.Instruction{load(arg), bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: bits, SkipTrue: 1}, bpf.RetConstant{Val: deny}}
+	}
+}
+
+// worlds are the namespaces that a new thread could begin.
+const worlds = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+
+func thread(arg uint32) []bpf.Instruction {
+	return append(without(worlds)(arg), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.CLONE_THREAD, SkipTrue: 1}, bpf.RetConstant{Val: deny})
+}
+
+func among(values ...uint32) func(uint32) []bpf.Instruction {
+	return func(arg uint32) []bpf.Instruction {
+		p := []bpf.Instruction{load(arg)}
+		for i, v := range values {
+			p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(values) - i)})
+		}
+		return append(p, bpf.RetConstant{Val: deny})
+	}
+}
+
+func load(arg uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: offArg + 8*arg, Size: 4} }
+
+// sockets are the kinds that may be made: of TCP, UDP, the machine's own, and
+// the one by which the kernel tells of its network. Raw and packet sockets are
+// not among them, nor Multipath TCP and SCTP, which Landlock's rules for TCP do
+// not see.
+var (
+	families  = among(unix.AF_INET, unix.AF_INET6, unix.AF_UNIX)
+	kinds     = among(unix.SOCK_STREAM, unix.SOCK_DGRAM)
+	protocols = among(0, unix.IPPROTO_TCP, unix.IPPROTO_UDP)
 )
+
+// kindMask takes the flags of socket(2) off its kind.
+const kindMask = 0xf
 
 // architectures have one numbering of system calls each; under another one,
 // as that of 32-bit programs, a number means something else.
@@ -44,6 +116,7 @@ const (
 	offArg    = 16
 	numberX32 = 0x40000000 // a second numbering within that of x86-64
 	deny      = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	unknown   = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 )
 
 // program is the filter for one architecture.
@@ -56,21 +129,35 @@ func program(arch uint32) []bpf.Instruction {
 		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: numberX32, SkipTrue: 1},
 		bpf.RetConstant{Val: deny},
 	}
-	for _, number := range denied {
-		p = append(p, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: number, SkipTrue: 1}, bpf.RetConstant{Val: deny})
+	for _, number := range allowed {
+		p = append(p, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: number, SkipTrue: 1}, allow)
 	}
-	// The kernel takes the lower half of these arguments, an int, so that half
-	// is what must be looked at.
-	return append(p,
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_SOCKET, SkipTrue: 6},
-		bpf.LoadAbsolute{Off: offArg, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: lastFamily, SkipTrue: 1},
-		bpf.RetConstant{Val: deny},
-		bpf.LoadAbsolute{Off: offArg + 2*8, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: firstProtocol, SkipTrue: 1},
-		bpf.RetConstant{Val: deny},
-		bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
-	)
+	for _, c := range conditions {
+		p = append(p, when(c.call, append(c.is(c.arg), allow))...)
+	}
+	p = append(p, when(unix.SYS_SOCKET, socket())...)
+	// The C library makes a thread by the older call where this one is unknown,
+	// and its flags cannot be seen here.
+	p = append(p, when(unix.SYS_CLONE3, []bpf.Instruction{bpf.RetConstant{Val: unknown}})...)
+	return append(p, bpf.RetConstant{Val: deny})
+}
+
+var allow = bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+
+// when does steps, which return, for one call.
+func when(call uint32, steps []bpf.Instruction) []bpf.Instruction {
+	return append([]bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: call, SkipTrue: uint8(len(steps))}}, steps...)
+}
+
+// socket judges socket(2).
+func socket() []bpf.Instruction {
+	kind := []bpf.Instruction{load(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: kindMask}}
+	own := kinds(1)[1:]
+	netlink := []bpf.Instruction{load(2), bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NETLINK_ROUTE, SkipTrue: 1}, bpf.RetConstant{Val: deny}, allow}
+	p := append([]bpf.Instruction{load(0)}, when(unix.AF_NETLINK, netlink)...)
+	p = append(p, families(0)[1:]...)
+	p = append(append(p, kind...), own...)
+	return append(append(p, protocols(2)...), allow)
 }
 
 // filter puts the filter over every thread. It reports false where this
