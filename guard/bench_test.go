@@ -42,7 +42,7 @@ func senders(words ...string) (list []policy.Senders) {
 var house = func() *policy.Policy {
 	p, err := policy.Compile(policy.Source{
 		Hash: "test", Hostname: must(mail.ParseDomain("mx.example.org")),
-		Listeners: []policy.Listener{{Name: "mx", Role: policy.MX}, {Name: "submission", Role: policy.Submission}, {Name: "trusted", Role: policy.Trusted}},
+		Listeners: []policy.Listener{{Name: "mx", Role: policy.MX, Port: 25}, {Name: "submission", Role: policy.Submission, Port: 587}, {Name: "trusted", Role: policy.Trusted}},
 		Domains:   []policy.Domain{{Name: must(mail.ParseDomain("example.org")), Mailboxes: []string{"anna"}}, {Name: must(mail.ParseDomain("asked.example.org")), Asked: true}},
 		Users:     []policy.User{{Name: "anna", MaySendAs: senders("anna@example.org", "sales@example.org")}},
 		Trusted: []policy.TrustedClient{{

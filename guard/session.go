@@ -229,7 +229,11 @@ func (v *session) Command(_ context.Context, verb, arg string) mail.Reply {
 	case verb != "AUTH":
 		return mail.Reply{}
 	case v.server.Role == policy.MX:
-		return mail.NewReply(502, "5.5.1", "No login on this port; use 465 (TLS) or 587")
+		text := "No login on this port"
+		if port := v.server.Policy().LoginPort(); port != "" {
+			text += "; use " + port
+		}
+		return mail.NewReply(502, "5.5.1", text)
 	case v.server.Role == policy.Trusted:
 		v.saw(LogsIn, triesUser(arg))
 		return mail.NewReply(502, "5.5.1", "No login on this port: its clients are known by their address")

@@ -24,7 +24,7 @@ func TestRolesAndCommands(t *testing.T) {
 		want   string // how the last reply begins
 	}{
 		{"a stranger to us", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<a@far.example>", "RCPT TO:<anna@example.org>"}, "250 2.1.5"},
-		{"a stranger to others", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<a@far.example>", "RCPT TO:<b@elsewhere.example>"}, "550 5.7.1 We do not relay for 198.51.100.7. Send through your own provider, or log in on port 465 [ID1]"},
+		{"a stranger to others", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<a@far.example>", "RCPT TO:<b@elsewhere.example>"}, "550 5.7.1 We do not relay for 198.51.100.7. Send through your own provider, or log in on port 587 (STARTTLS) [ID1]"},
 		{"a stranger in our name to others", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<anna@example.org>", "RCPT TO:<b@elsewhere.example>"}, "550 5.7.1 We do not relay"},
 		{"a percent hack", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<>", "RCPT TO:<b%far.example@example.org>"}, "501 5.1.3 Address form not accepted"},
 		{"a source route", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<>", "RCPT TO:<@example.org:b@far.example>"}, "501 5.1.3 Address form not accepted"},
@@ -33,7 +33,7 @@ func TestRolesAndCommands(t *testing.T) {
 		{"one that it does not know", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<>", "RCPT TO:<unknown@asked.example.org>"}, "550 5.1.1"},
 		{"the bare postmaster", policy.MX, stranger, []string{"EHLO c", "MAIL FROM:<>", "RCPT TO:<Postmaster>"}, "250 2.1.5"},
 		{"a trusted client elsewhere", policy.MX, "10.1.2.40", []string{"EHLO c", "MAIL FROM:<scanner@example.org>", "RCPT TO:<b@far.example>"}, "550 5.7.1 We do not relay for 10.1.2.40"},
-		{"login on port 25", policy.MX, stranger, []string{"EHLO c", plain}, "502 5.5.1 No login on this port; use 465 (TLS) or 587"},
+		{"login on port 25", policy.MX, stranger, []string{"EHLO c", plain}, "502 5.5.1 No login on this port; use port 587 (STARTTLS)"},
 		{"XCLIENT", policy.MX, stranger, []string{"EHLO c", "XCLIENT ADDR=127.0.0.1"}, "502 5.5.1"},
 
 		{"mail without TLS", policy.Submission, stranger, []string{"EHLO c", "MAIL FROM:<anna@example.org>"}, "530 5.7.0 Turn on TLS"},

@@ -213,7 +213,7 @@ var passRules = []passRule{
 	}},
 	{"known", "is it somebody whom we know?", func(q *passing) *Refusal {
 		if q.identity == nil && q.trusted == nil {
-			return refuse(NeedLogin, q.gateway.At)
+			return refuse(NeedLogin, q.gateway.At, "")
 		}
 		return nil
 	}},

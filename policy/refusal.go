@@ -60,6 +60,53 @@ func refuse(cause Cause, at problem.Pos, args ...any) *Refusal {
 	return &Refusal{Cause: cause, At: at, args: args}
 }
 
+// portOf returns the port at which clients reach a listener of the role, or 0.
+func (p *Policy) portOf(role Role) uint16 {
+	for i := range p.source.Listeners {
+		if l := &p.source.Listeners[i]; l.Role == role && l.Port != 0 {
+			return l.Port
+		}
+	}
+	return 0
+}
+
+// LoginPort says where somebody who has an account logs in, as "port 465 (TLS)"
+// or "port 587 (STARTTLS)", or "" where it is not known: a refusal names no port
+// at which nothing listens.
+func (p *Policy) LoginPort() string {
+	if n := p.portOf(Submissions); n != 0 {
+		return fmt.Sprintf("port %d (TLS)", n)
+	}
+	if n := p.portOf(Submission); n != 0 {
+		return fmt.Sprintf("port %d (STARTTLS)", n)
+	}
+	return ""
+}
+
+// hint is what a text ends with when there is such a port.
+func hint(format, port string) string {
+	if port == "" {
+		return ""
+	}
+	return fmt.Sprintf(format, port)
+}
+
+// mxHint says where mail for our domains goes.
+func (p *Policy) mxHint() string {
+	if n := p.portOf(MX); n != 0 {
+		return fmt.Sprintf(". Mail for our domains goes to port %d", n)
+	}
+	return ""
+}
+
+// tlsHint names the port that has TLS from the first octet.
+func (p *Policy) tlsHint() string {
+	if n := p.portOf(Submissions); n != 0 {
+		return fmt.Sprintf(", or port %d", n)
+	}
+	return ""
+}
+
 type text struct {
 	code     int
 	enhanced string
@@ -70,14 +117,14 @@ type text struct {
 var catalogue = map[Cause]text{
 	NoSuchListener: {451, "4.3.0", "This way in was just closed; connect again"},
 	Form:           {501, "5.1.3", "Address form not accepted; use name@domain only"},
-	NeedTLS:        {530, "5.7.0", "Turn on TLS (STARTTLS, or port 465) and try again"},
-	NeedLogin:      {530, "5.7.0", "Log in first: this port is for our users. Mail for our domains goes to port 25"},
+	NeedTLS:        {530, "5.7.0", "Turn on TLS (STARTTLS%s) and try again"},
+	NeedLogin:      {530, "5.7.0", "Log in first: this port is for our users%s"},
 	NoIdentity:     {550, "5.7.1", "User %s may no longer send here; ask your administrator"},
 	NotYours:       {553, "5.7.1", "%s may not send as %s; ask your administrator to add it"},
-	NotTrusted:     {550, "5.7.1", "%s is not known here. Log in on port 465, or ask the administrator to name this address"},
+	NotTrusted:     {550, "5.7.1", "%s is not known here%s. Ask the administrator to name this address"},
 	TrustWithdrawn: {451, "4.7.1", "This server cannot see your real address; its operator was told. Try later"},
 	NotTheClients:  {553, "5.7.1", "%s may not send as %s; ask your administrator to add it"},
-	Relaying:       {550, "5.7.1", "We do not relay for %s. Send through your own provider, or log in on port 465"},
+	Relaying:       {550, "5.7.1", "We do not relay for %s. Send through your own provider%s"},
 	UnknownMailbox: {550, "5.1.1", "No such mailbox here; check the spelling of %s"},
 	Unreachable:    {550, "5.1.2", "%s is no domain that mail can be sent to; check the address"},
 	NoPlace:        {550, "5.7.1", "%s is not a place that this gateway leads to; ask your administrator to name it"},

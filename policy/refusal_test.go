@@ -50,6 +50,39 @@ func checkText(t *testing.T, cause Cause, r mail.Reply) {
 	}
 }
 
+// A refusal names a port only where this relay listens.
+func TestRefusalsNameThePortsThatThereAre(t *testing.T) {
+	stranger := netip.MustParseAddr("198.51.100.7")
+	for _, c := range []struct {
+		name      string
+		listeners []Listener
+		listener  string
+		tls       bool
+		want      string
+	}{
+		{"both", []Listener{{Name: "mx", Role: MX, Port: 25}, {Name: "s", Role: Submission, Port: 587}, {Name: "t", Role: Submissions, Port: 465}}, "mx", true, "Send through your own provider, or log in on port 465 (TLS)"},
+		{"the relay without a configuration", []Listener{{Name: "mx", Role: MX, Port: 2525}, {Name: "s", Role: Submission, Port: 2587}}, "mx", true, "or log in on port 2587 (STARTTLS)"},
+		{"another port", []Listener{{Name: "mx", Role: MX, Port: 25}, {Name: "t", Role: Submissions, Port: 14465}}, "mx", true, "or log in on port 14465 (TLS)"},
+		{"nowhere", []Listener{{Name: "mx", Role: MX, Port: 25}}, "mx", true, "Send through your own provider"},
+		{"a port that is not known yet", []Listener{{Name: "mx", Role: MX}, {Name: "t", Role: Submissions}}, "mx", true, "Send through your own provider"},
+		{"TLS, of two", []Listener{{Name: "s", Role: Submission, Port: 587}, {Name: "t", Role: Submissions, Port: 4650}}, "s", false, "Turn on TLS (STARTTLS, or port 4650) and try again"},
+		{"TLS, of one", []Listener{{Name: "s", Role: Submission, Port: 587}}, "s", false, "Turn on TLS (STARTTLS) and try again"},
+		{"login, with an mx", []Listener{{Name: "s", Role: Submission, Port: 587}, {Name: "mx", Role: MX, Port: 2525}}, "s", true, "this port is for our users. Mail for our domains goes to port 2525"},
+		{"login, without", []Listener{{Name: "s", Role: Submission, Port: 587}}, "s", true, "this port is for our users"},
+		{"trusted, with a login", []Listener{{Name: "r", Role: Trusted, Port: 26}, {Name: "s", Role: Submission, Port: 588}}, "r", true, "198.51.100.7 is not known here. Log in on port 588 (STARTTLS). Ask the administrator to name this address"},
+		{"trusted, without", []Listener{{Name: "r", Role: Trusted, Port: 26}}, "r", true, "198.51.100.7 is not known here. Ask the administrator to name this address"},
+	} {
+		s := sample()
+		s.Listeners = c.listeners
+		p := compiled(t, s)
+		from, to := paths("<a@elsewhere.example>", "<b@far.example>")
+		_, refusal := p.Decide(Client{Listener: c.listener, Addr: stranger, TLS: c.tls}, from, to)
+		if refusal == nil || !strings.HasSuffix(refusal.Reply().Text(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, refusal, c.want)
+		}
+	}
+}
+
 // replies provokes each refusal once.
 func replies(t *testing.T) []byte {
 	anna := Client{Listener: "submission", Addr: netip.MustParseAddr("198.51.100.7"), TLS: true, Identity: "anna"}

@@ -33,13 +33,13 @@ var rules = []rule{
 	}},
 	{"tls", "RFC 8314 3.3", "is a login protected by TLS?", atMail, func(q *query) *Refusal {
 		if q.login() && !q.client.TLS {
-			return refuse(NeedTLS, q.listener.at)
+			return refuse(NeedTLS, q.listener.at, q.p.tlsHint())
 		}
 		return nil
 	}},
 	{"login", "RFC 6409 4.3", "has somebody logged in?", atMail, func(q *query) *Refusal {
 		if q.login() && q.client.Identity == "" {
-			return refuse(NeedLogin, q.listener.at)
+			return refuse(NeedLogin, q.listener.at, q.p.mxHint())
 		}
 		return nil
 	}},
@@ -60,7 +60,7 @@ var rules = []rule{
 	}},
 	{"trusted-client", "RFC 2505 2.1", "is the client's address named?", atMail, func(q *query) *Refusal {
 		if q.role() == Trusted && q.trusted == nil {
-			return refuse(NotTrusted, q.listener.at, q.client.Addr)
+			return refuse(NotTrusted, q.listener.at, q.client.Addr, hint(". Log in on %s", q.p.LoginPort()))
 		}
 		return nil
 	}},
@@ -87,7 +87,7 @@ var rules = []rule{
 	}},
 	{"ours", "RFC 2505 2.1", "is the recipient's domain ours?", atRcpt, func(q *query) *Refusal {
 		if q.role() == MX && q.target.foreign {
-			return refuse(Relaying, q.listener.at, q.client.Addr)
+			return refuse(Relaying, q.listener.at, q.client.Addr, hint(", or log in on %s", q.p.LoginPort()))
 		}
 		return nil
 	}},

@@ -54,6 +54,7 @@ type Source struct {
 type Listener struct {
 	Name string // unique
 	Role Role
+	Port uint16 // at which clients reach it, as refusals tell them; 0: it is not known
 	// ProxyFrom names the balancers that must begin with a PROXY header; when
 	// it is not empty nobody else is served here.
 	ProxyFrom []Network

@@ -28,7 +28,7 @@ func Default(host mail.Domain) serve.Settings {
 		role policy.Role
 		port uint16
 	}{{policy.MX, defaultMX}, {policy.Submission, defaultSubmission}} {
-		s.Policy.Listeners = append(s.Policy.Listeners, policy.Listener{Name: l.role.String(), Role: l.role})
+		s.Policy.Listeners = append(s.Policy.Listeners, policy.Listener{Name: l.role.String(), Role: l.role, Port: l.port})
 		s.Listeners = append(s.Listeners, serve.Listener{Name: l.role.String(), Role: l.role, Addrs: []netip.AddrPort{
 			netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.port), netip.AddrPortFrom(netip.IPv6Loopback(), l.port),
 		}})

@@ -34,7 +34,11 @@ func readListener(r *reader, s section) {
 	s.one("role", roleNames(), func(name string) { role, _ = policy.ParseRole(name) })
 	l := serve.Listener{Name: s.label, Role: role, At: s.at, Addrs: r.sockets(s)}
 	p := policy.Listener{Name: s.label, Role: role, At: s.at}
+	if len(l.Addrs) > 0 {
+		p.Port = l.Addrs[0].Port()
+	}
 	for _, v := range s.texts("proxy_from") {
+		p.Port = 0 // clients reach the balancer, at a port of its own
 		if n, ok := r.network(v, "proxy_from"); ok {
 			l.Proxy = append(l.Proxy, n)
 			p.ProxyFrom = append(p.ProxyFrom, policy.Network{Prefix: n, At: v.at})
