@@ -108,9 +108,12 @@ type Counterexample struct {
 }
 
 // Error says the counterexample as a problem.
-func (c Counterexample) Error() string {
+func (c Counterexample) Error() string { return c.Problem().Error() }
+
+// Problem returns it as a problem of the configuration's line.
+func (c Counterexample) Problem() error {
 	what := fmt.Sprintf("%s: from %s on %q, MAIL FROM:%s RCPT TO:%s", c.What, c.Client.Addr, c.Client.Listener, c.From, c.To)
-	return problem.At(c.At, what, "the policy would relay; this start is refused").Error()
+	return problem.At(c.At, what, "the policy would relay; this start is refused")
 }
 
 // Closed reports that no counterexample was found.

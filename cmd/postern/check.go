@@ -131,7 +131,7 @@ func (p *portList) Set(s string) error {
 
 func runCheck(c *cobra.Command, f *checkFlags, args []string) error {
 	if f.listForms {
-		return printForms(c.OutOrStdout())
+		return printForms(c.OutOrStdout(), f.json)
 	}
 	targets, listed, err := f.allTargets(args)
 	if err != nil {

@@ -110,7 +110,23 @@ func colour(w io.Writer) bool {
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-func printForms(w io.Writer) error {
+// A formFact is a form as JSON has it.
+type formFact struct {
+	Form   string `json:"form"`
+	Door   string `json:"door"`
+	Set    string `json:"set"`
+	Hole   string `json:"hole"` // what it looks for
+	Source string `json:"source"`
+}
+
+func printForms(w io.Writer, asJSON bool) error {
+	if asJSON {
+		facts := []formFact{}
+		for _, f := range plan.All() {
+			facts = append(facts, formFact{f.ID, f.Door.String(), string(f.Set), f.Hole, f.Source})
+		}
+		return printJSON(w, facts)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FORM\tDOOR\tSET\tLOOKS FOR\tSOURCE")
 	for _, f := range plan.All() {

@@ -11,7 +11,6 @@ import (
 	"postern/internal/config"
 	"postern/internal/problem"
 	"postern/internal/state"
-	"postern/policy"
 	"postern/serve"
 )
 
@@ -32,8 +31,54 @@ func (p *place) named(args []string) (string, error) {
 	return "", usage("no configuration; name a FILE, or let postern init write one")
 }
 
+// A checkFact is what config check found, as JSON has it.
+type checkFact struct {
+	File     string        `json:"file"`
+	Taken    bool          `json:"taken"`  // the relay would take it
+	Closed   bool          `json:"closed"` // it was proved that no stranger is relayed
+	Proof    string        `json:"proof,omitempty"`
+	Problems []problemFact `json:"problems"`
+}
+
+// stops returns how many problems keep the relay from taking the file.
+func (f *checkFact) stops() (n int) {
+	for _, p := range f.Problems {
+		if !p.Warning {
+			n++
+		}
+	}
+	return n
+}
+
+// check reads, compiles and proves a configuration.
+func (p *place) check(file string) *checkFact {
+	fact := &checkFact{File: file}
+	add := func(err error) { fact.Problems = append(fact.Problems, problemFacts(problem.All(err))...) }
+	fact.Problems = []problemFact{}
+	pol, err := p.compile()
+	add(err)
+	if fact.stops() > 0 {
+		return fact
+	}
+	proof := pol.Prove()
+	for _, x := range proof.Counterexamples {
+		add(x.Problem())
+	}
+	if fact.Closed, fact.Proof = proof.Closed(), proof.Summary(); !fact.Closed {
+		return fact
+	}
+	settings, err := p.settings()
+	if err == nil {
+		_, err = serve.Ways(settings)
+	}
+	add(err)
+	fact.Taken = fact.stops() == 0
+	return fact
+}
+
 func configCheck() *cobra.Command {
 	var p place
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "tell every problem of a configuration, and prove it closed",
@@ -49,32 +94,28 @@ Exit code: 0 it would be taken, 78 it would be refused.`,
 			if err != nil {
 				return err
 			}
-			pol, err := p.policy(c)
-			if err != nil {
-				return p.inForce(c, err)
-			}
-			_, warnings := policy.Compile(pol.Source())
-			for _, w := range problem.All(warnings) {
-				fmt.Fprintln(c.ErrOrStderr(), w.Error())
-			}
-			proof := pol.Prove()
-			if !proof.Closed() {
-				for _, x := range proof.Counterexamples {
-					fmt.Fprintln(c.ErrOrStderr(), x.Error())
+			fact := p.check(file)
+			refused := &exit{code: exitConfig, help: plural(fact.stops(), "problem")}
+			switch {
+			case asJSON:
+				err, refused.help = printJSON(c.OutOrStdout(), fact), ""
+			default:
+				for i := range fact.Problems {
+					fmt.Fprintln(c.ErrOrStderr(), fact.Problems[i].String())
 				}
-				return &exit{code: exitConfig, help: plural(len(proof.Counterexamples), "counterexample")}
+				if fact.Taken {
+					fmt.Fprintf(c.OutOrStdout(), "%s: ok\nclosed: %s\n", file, fact.Proof)
+				} else {
+					return p.inForce(c, refused)
+				}
 			}
-			settings, err := p.settings()
-			if err == nil {
-				_, err = serve.Ways(settings)
+			if err != nil || fact.Taken {
+				return err
 			}
-			if err != nil {
-				return badConfig(c.ErrOrStderr(), err)
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: ok\nclosed: %s\n", file, proof.Summary())
-			return nil
+			return refused
 		},
 	}
+	jsonFlag(c, &asJSON)
 	p.add(c)
 	return c
 }
@@ -96,8 +137,17 @@ func (p *place) inForce(c *cobra.Command, err error) error {
 	return e
 }
 
+// A settingFact is a word in force as JSON has it.
+type settingFact struct {
+	Block string `json:"block"`
+	Word  string `json:"word"`
+	Value string `json:"value"`
+	At    string `json:"at"` // file:line, or "default"
+}
+
 func configShow() *cobra.Command {
 	var p place
+	var asJSON bool
 	c := &cobra.Command{
 		Use:     "show [FILE]",
 		Short:   "print what is in force, and where each value comes from",
@@ -112,6 +162,13 @@ func configShow() *cobra.Command {
 			if err != nil {
 				return badConfig(c.ErrOrStderr(), err)
 			}
+			if asJSON {
+				facts := []settingFact{}
+				for _, s := range list {
+					facts = append(facts, settingFact(s))
+				}
+				return printJSON(c.OutOrStdout(), facts)
+			}
 			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, s := range list {
 				if s.Value != "" {
@@ -121,6 +178,7 @@ func configShow() *cobra.Command {
 			return t.Flush()
 		},
 	}
+	jsonFlag(c, &asJSON)
 	p.add(c)
 	return c
 }

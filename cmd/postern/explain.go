@@ -88,9 +88,18 @@ Exit code: 0 when every recipient would be granted, 1 when one is refused.`,
 // policy compiles the configuration as the relay would, with the users of the
 // state where it can be read.
 func (p *place) policy(c *cobra.Command) (*policy.Policy, error) {
+	pol, err := p.compile()
+	if fatal, _ := problem.Split(err); fatal != nil {
+		return nil, badConfig(c.ErrOrStderr(), fatal)
+	}
+	return pol, nil
+}
+
+// compile is policy, with all problems as they were found.
+func (p *place) compile() (*policy.Policy, error) {
 	settings, err := p.settings()
 	if err != nil {
-		return nil, badConfig(c.ErrOrStderr(), err)
+		return nil, err
 	}
 	source := settings.Policy
 	source.Around = serve.Around()
@@ -106,14 +115,10 @@ func (p *place) policy(c *cobra.Command) (*policy.Policy, error) {
 			return err
 		})
 		if err != nil {
-			return nil, badConfig(c.ErrOrStderr(), err)
+			return nil, err
 		}
 	}
-	pol, err := policy.Compile(source)
-	if fatal, _ := problem.Split(err); fatal != nil {
-		return nil, badConfig(c.ErrOrStderr(), fatal)
-	}
-	return pol, nil
+	return policy.Compile(source)
 }
 
 // readable reports whether we may look into a state folder.
@@ -266,6 +271,7 @@ func jsonOf(list []policy.Explanation) []explained {
 func proveCommand() *cobra.Command {
 	var p place
 	var out string
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "prove",
 		Short: "prove over every class of input that no stranger is relayed",
@@ -285,9 +291,13 @@ Exit code: 0 closed, 1 when a stranger's mail would be relayed, 78 configuration
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				out = "-"
+			}
 			return printProof(c.OutOrStdout(), pol.Prove(), out)
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the proof as JSON, as --out - does")
 	c.Flags().StringVar(&out, "out", "", "write the proof as JSON to `FILE` (- for standard output alone)")
 	p.add(c)
 	return c

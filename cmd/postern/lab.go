@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -14,6 +15,7 @@ import (
 
 	"postern/check"
 	"postern/door"
+	"postern/internal/problem"
 	"postern/internal/resolve"
 	"postern/lab"
 	"postern/open"
@@ -32,7 +34,7 @@ var labPorts = map[uint16]uint16{443: 2496, 465: 2497, 587: 2498}
 
 func labCommand() *cobra.Command {
 	var only []string
-	var judge, list bool
+	var judge, list, asJSON bool
 	var port uint16
 	c := &cobra.Command{
 		Use:   "lab",
@@ -51,9 +53,12 @@ must be the one that it deserves.`,
   postern lab --only open,percent-hack`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := knownSpecimens(only); err != nil {
+				return err
+			}
 			switch {
 			case list:
-				return listSpecimens(c.OutOrStdout())
+				return listSpecimens(c.OutOrStdout(), asJSON)
 			case judge:
 				return judgeLab(c.Context(), c.OutOrStdout(), only)
 			}
@@ -61,13 +66,47 @@ must be the one that it deserves.`,
 		},
 	}
 	c.Flags().BoolVar(&judge, "check", false, "judge all specimens and print the score")
+	c.Flags().BoolVar(&asJSON, "json", false, "with --list: print JSON")
 	c.Flags().BoolVar(&list, "list", false, "print what there is and stop")
 	c.Flags().StringSliceVar(&only, "only", nil, "only the specimens `NAME`; may be repeated")
 	c.Flags().Uint16Var(&port, "port", labPort, "`PORT` of the first specimen; the others follow")
 	return c
 }
 
-func listSpecimens(w io.Writer) error {
+// knownSpecimens refuses names that the lab does not have.
+func knownSpecimens(only []string) error {
+	var names []string
+	for _, s := range lab.Specimens() {
+		names = append(names, s.Name)
+	}
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			help := problem.Meant(name, names)
+			if strings.HasPrefix(help, "there are") {
+				help = "postern lab --list prints all"
+			}
+			return &exit{code: exitUsage, err: fmt.Errorf("there is no specimen %q", name), help: help}
+		}
+	}
+	return nil
+}
+
+// A specimenFact is a specimen as JSON has it.
+type specimenFact struct {
+	Specimen string `json:"specimen"`
+	Verdict  string `json:"verdict"` // the one that it deserves
+	Door     string `json:"door"`
+	What     string `json:"what"`
+}
+
+func listSpecimens(w io.Writer, asJSON bool) error {
+	if asJSON {
+		facts := []specimenFact{}
+		for _, s := range lab.Specimens() {
+			facts = append(facts, specimenFact{s.Name, string(s.Want), s.Door.String(), s.What})
+		}
+		return printJSON(w, facts)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range lab.Specimens() {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Name, s.Want, s.Door, s.What)

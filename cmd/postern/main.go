@@ -14,14 +14,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// Exit codes, the same for every command.
+// Exit codes, the same for every command; docs/exit.md says what each means.
 const (
 	exitOK        = 0
 	exitOpen      = 1
@@ -106,20 +105,7 @@ Each command has --help with examples. More: README.md and docs/.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(serveCommand(), checkCommand(), labCommand(), collectCommand(),
-		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), traceCommand(), trafficCommand(), topCommand(), releaseCommand(), rejectCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand())
+		reloadCommand(), explainCommand(), proveCommand(), userCommand(), queueCommand(), traceCommand(), trafficCommand(), topCommand(), releaseCommand(), rejectCommand(), routeCommand(), configCommand(), doctorCommand(), initCommand(), versionCommand())
+	strict(root)
 	return root
-}
-
-// version is that of the module, or the commit of a build from a checkout.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "0.1.0-" + s.Value[:12]
-		}
-	}
-	return "0.1.0"
 }

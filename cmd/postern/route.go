@@ -47,6 +47,9 @@ It ends with 0 when mail would leave, 2 when it would wait, 1 when it would fail
 			if err != nil {
 				return usage("%v", err)
 			}
+			if domain.Parent().IsZero() && !domain.IsLiteral() && name == args[0] {
+				return usage("%q is neither an address nor a domain; write name@example.org or example.org", name)
+			}
 			settings, err := p.settings()
 			if err != nil {
 				return badConfig(c.ErrOrStderr(), err)

@@ -34,7 +34,7 @@ const defaultConfig = "/etc/postern/postern.hcl"
 type place struct{ config, state string }
 
 func (p *place) add(c *cobra.Command) {
-	c.Flags().StringVar(&p.config, "config", "", "configuration `FILE` (default "+defaultConfig+", where it exists)")
+	c.Flags().StringVar(&p.config, "config", "", "configuration `FILE` (default: that of "+configVariable+", or "+defaultConfig+" where it exists)")
 	c.Flags().StringVar(&p.state, "state", "", "`FOLDER` of the state (default: the configuration's, or the XDG state folder)")
 }
 
@@ -42,6 +42,9 @@ func (p *place) add(c *cobra.Command) {
 func (p *place) file() string {
 	if p.config != "" {
 		return p.config
+	}
+	if file := namedByEnvironment(); file != "" {
+		return file
 	}
 	if _, err := os.Stat(defaultConfig); err == nil {
 		return defaultConfig
