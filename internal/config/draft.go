@@ -2,13 +2,18 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 	"unicode"
 
+	"postern/internal/problem"
 	"postern/mail"
 	"postern/policy"
 )
@@ -22,6 +27,7 @@ type Draft struct {
 	User        string
 	MaySendAs   []string
 	Smarthost   string // "" sends to the MX of each domain
+	Login       string // a file with the smarthost's user and password; "": it wants none
 	Certificate string // "" makes one that nobody vouches for
 	Key         string
 	State       string
@@ -39,12 +45,80 @@ var draftDNS string
 //go:embed draft/postern.service.tmpl
 var draftUnit string
 
+// Judge says why the relay would refuse the answers that are there, and what
+// would do; those that are not there yet are not missed. Problems have no
+// place: the file is not written yet.
+func (d *Draft) Judge() error {
+	all := *d
+	all.Hostname = cmp.Or(d.Hostname, "mx.example.org")
+	all.State, all.Program, all.Config = cmp.Or(d.State, "/var/lib/postern"), cmp.Or(d.Program, "/usr/bin/postern"), cmp.Or(d.Config, "/etc/postern/postern.hcl")
+	if all.Certificate != "" && all.Key == "" {
+		all.Certificate = ""
+	}
+	if all.Domain != "" && all.Deliver == "" {
+		all.Deliver = "hold"
+	}
+	if all.Listed() && len(all.Recipients) == 0 {
+		all.Recipients = []string{"postmaster"}
+	}
+	if err := all.Check(); err != nil {
+		return err
+	}
+	files, err := all.Files()
+	if err != nil {
+		return err
+	}
+	_, err = Read(all.Config, files["postern.hcl"])
+	fatal, _ := problem.Split(err)
+	var errs []error
+	for _, p := range problem.All(fatal) {
+		errs = append(errs, &problem.Problem{What: p.What, Do: p.Do})
+	}
+	return errors.Join(errs...)
+}
+
+// SendAs gives the user an address where none was named: its name in the
+// domain.
+func (d *Draft) SendAs() {
+	domain := d.Domain
+	if domain == "" {
+		_, domain, _ = strings.Cut(d.Hostname, ".")
+	}
+	switch {
+	case d.User == "":
+		d.MaySendAs = nil
+	case len(d.MaySendAs) == 0:
+		d.MaySendAs = []string{d.User + "@" + domain}
+	}
+}
+
+// Folders are those outside of the state into which mail is delivered: what
+// stands before the first part that each mailbox fills in.
+func (d *Draft) Folders() []string {
+	path, ok := strings.CutPrefix(d.Deliver, "maildir:")
+	if !ok || d.Domain == "" {
+		return nil
+	}
+	if i := strings.IndexByte(path, '{'); i >= 0 {
+		path = path[:i]
+		path = path[:strings.LastIndexByte(path, '/')+1]
+	}
+	return []string{filepath.Clean(path)}
+}
+
+// Homes reports whether mail is delivered into people's home folders.
+func (d *Draft) Homes() bool {
+	return slices.ContainsFunc(d.Folders(), func(path string) bool {
+		return path == "/" || slices.ContainsFunc([]string{"/home", "/root", "/run/user"}, func(home string) bool { return path == home || strings.HasPrefix(path, home+"/") })
+	})
+}
+
 // Check says which answer will not do, and what would.
 func (d *Draft) Check() error {
 	if h, err := mail.ParseDomain(d.Hostname); err != nil || h.IsLiteral() || !strings.Contains(h.ASCII(), ".") {
 		return fmt.Errorf("hostname %q is no full name of a host; write it as mx.example.org", d.Hostname)
 	}
-	for _, answer := range append([]string{d.Hostname, d.Domain, d.Deliver, d.User, d.Smarthost, d.Certificate, d.Key, d.State, d.Program, d.Config}, d.Recipients...) {
+	for _, answer := range append([]string{d.Hostname, d.Domain, d.Deliver, d.User, d.Smarthost, d.Login, d.Certificate, d.Key, d.State, d.Program, d.Config}, d.Recipients...) {
 		if strings.ContainsFunc(answer, unicode.IsControl) {
 			return fmt.Errorf("%q holds a control character; leave it out", answer)
 		}
