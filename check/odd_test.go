@@ -119,7 +119,7 @@ func TestOddServers(t *testing.T) {
 		{"hangs up at EHLO", open.SMTP{Rule: postmasterOnly}, func(c net.Conn) net.Conn { return &deafTo{c, "EHLO"} }, verdict.Closed, 2 * time.Minute},
 		{"hangs up at EHLO, and trusts a sender", open.SMTP{Rule: localSender}, func(c net.Conn) net.Conn { return &deafTo{c, "EHLO"} }, verdict.Open, 2 * time.Minute},
 		{"holds its banner for ten seconds", open.SMTP{Rule: postmasterOnly, Pause: 10 * time.Second}, plain, verdict.Closed, 100 * time.Second},
-		{"never answers a stranger's RCPT", open.SMTP{Rule: onlyTo("@ours.example")}, plain, verdict.Inconclusive, 4 * time.Minute},
+		{"never answers a stranger's RCPT", open.SMTP{Rule: onlyTo("@ours.example")}, plain, verdict.Inconclusive, 5 * time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := &world{}
