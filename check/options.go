@@ -66,6 +66,7 @@ type Options struct {
 	Domain      mail.Domain      // a domain that it serves
 	Recipient   mail.Address     // a mailbox that it serves
 	RelayDomain mail.Domain      // a domain that it relays for
+	Partner     mail.Domain      // a domain that it may trust
 
 	Wait     time.Duration // for arrivals after the last acceptance, and for a server that puts us off
 	Timeout  time.Duration // for one reply

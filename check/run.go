@@ -255,7 +255,7 @@ func (c *Checker) newPort(d door.Door, w located, a netip.AddrPort, pace *pace, 
 	p.facts = plan.Facts{
 		Addr: a.Addr(), CollectorIP: c.o.CollectorIP, Sender: c.o.From, Front: c.front.For(a.Addr()),
 		Host: firstDomain(c.o.Host, w.host), Domain: firstDomain(c.o.Domain, w.domain),
-		Local: c.o.Recipient, RelayDomain: c.o.RelayDomain,
+		Local: c.o.Recipient, RelayDomain: c.o.RelayDomain, Partner: c.o.Partner,
 	}
 	if !p.facts.Local.IsZero() && p.facts.Domain.IsZero() {
 		p.facts.Domain = p.facts.Local.Domain()

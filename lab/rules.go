@@ -68,6 +68,12 @@ func anybody(open.Asked) bool { return true }
 
 func localSender(a open.Asked) bool { return a.From.Address().Domain().Within(Domain) }
 
+func fromInfo(a open.Asked) bool {
+	return strings.EqualFold(a.From.Address().String(), "info@"+Domain.String())
+}
+
+func fromProvider(a open.Asked) bool { return a.From.Address().Domain().String() == "gmail.com" }
+
 func nullSender(a open.Asked) bool { return a.From.Null() }
 
 func claimedLocal(a open.Asked) bool {

@@ -85,6 +85,8 @@ func openRelays() []Specimen {
 	return []Specimen{
 		{Name: "open", What: "relays for anybody", Want: verdict.Open, Form: "plain", Server: by(when(anybody))},
 		{Name: "local-sender", What: "trusts whoever claims a sender of its own", Want: verdict.Open, Form: "local-sender", Server: by(when(localSender))},
+		{Name: "role-sender", What: "trusts one sender of its own, info@", Want: verdict.Open, Form: "sender-info", Server: by(when(fromInfo))},
+		{Name: "provider-sender", What: "trusts every sender at a large provider", Want: verdict.Open, Form: "sender-gmail.com", Server: by(when(fromProvider))},
 		{Name: "null-sender", What: "relays what comes with the null reverse-path", Want: verdict.Open, Form: "null", Server: by(when(nullSender))},
 		{Name: "percent-hack", What: "rewrites user%domain after the check", Want: verdict.Open, Form: "pct-domain", Server: by(percentHack(Domain))},
 		{Name: "quoted-at", What: "takes a quoted at sign for the real one", Want: verdict.Open, Form: "quoted-at-dom", Server: by(unquote)},

@@ -39,7 +39,7 @@ A form is one trick: an envelope that a mail server must refuse to a stranger, a
 
 A form at the socks or connect door asks a proxy for a place, and, if it is led there, sends its token's message: the place stands under "move".
 
-Placeholders: {tu} the token, {td} the collector's domain, {x} our neutral sender, {host} the server's name, {dom} a domain that it serves, {ip} its address as a literal, {addr} the same without brackets, {rd} a domain that it relays for, {mxd} a name of ours that lists it as the second MX, {local} a mailbox of its own, {cip} the collector's address literal, {tdupper} {td} in capitals, {tdwide} {td} with ideographic full stops; {ch}, {c4}, {c6} the collector's host name, IPv4 and IPv6 address, {p25}, {p443}, {p465}, {p587} its ports, {xa} the proxy's own address.
+Placeholders: {tu} the local part with the token, {t} the token, {td} the collector's domain, {x} our neutral sender, {host} the server's name, {dom} a domain that it serves, {ip} its address as a literal, {addr} the same without brackets, {rd} a domain that it relays for, {partner} a domain that it may trust, {mxd} a name of ours that lists it as the second MX, {local} a mailbox of its own, {cip} the collector's address literal, {tdupper} {td} in capitals, {tdwide} {td} with ideographic full stops; {ch}, {c4}, {c6} the collector's host name, IPv4 and IPv6 address, {p25}, {p443}, {p465}, {p587} its ports, {xa} the proxy's own address.
 
 Sets: *core* is what ` + "`--quick`" + ` plays; *full* is the rest of the battery; *owner* also touches a mailbox of the server's; *info* proves nothing about mail and tells what the answers to the others mean; *login* is played with ` + "`--try-logins`" + ` only, *inside* with ` + "`--inside`" + ` only.
 

@@ -24,7 +24,8 @@ func allFacts(t *testing.T) Facts {
 		Addr: netip.MustParseAddr("203.0.113.10"), CollectorIP: netip.MustParseAddr("192.0.2.66"),
 		Host: must(t, mail.ParseDomain, "mx.victim.example"), Domain: must(t, mail.ParseDomain, "victim.example"),
 		RelayDomain: must(t, mail.ParseDomain, "relayed.example"), Backup: must(t, mail.ParseDomain, "b-cb00710a.probe.example"),
-		Local: must(t, mail.ParseAddress, "postmaster@victim.example"), Collector: must(t, mail.ParseDomain, "probe.example"),
+		Partner: must(t, mail.ParseDomain, "partner.example"),
+		Local:   must(t, mail.ParseAddress, "postmaster@victim.example"), Collector: must(t, mail.ParseDomain, "probe.example"),
 		Front: Front{
 			Host: "mx.probe.example", Four: netip.MustParseAddr("192.0.2.66"), Six: netip.MustParseAddr("2001:db8::66"),
 			Ports: map[uint16]uint16{25: 25, 443: 443, 465: 465, 587: 587},

@@ -25,6 +25,7 @@ type part struct {
 // The placeholders and what is missing when a target has no such fact.
 var placeholders = map[string]string{
 	"x":       "a collector (--collector DOMAIN)",
+	"t":       "a token",
 	"tu":      "a collector (--collector DOMAIN)",
 	"td":      "a collector (--collector DOMAIN)",
 	"tdupper": "a collector (--collector DOMAIN)",
@@ -34,6 +35,7 @@ var placeholders = map[string]string{
 	"dom":     "a domain that the target serves (--domain NAME)",
 	"local":   "a mailbox that the target serves (--recipient ADDRESS)",
 	"rd":      "a domain that the target relays for (--relay-domain NAME)",
+	"partner": "a domain that the target may trust (--partner DOMAIN)",
 	"mxd":     "a zone of our own that lists the target as an MX (--zone NAME)",
 	"ch":      "a host name of the collector (--collector DOMAIN with an MX, or --zone NAME)",
 	"c4":      "an IPv4 address of the collector (--collector-address ADDR)",
@@ -83,6 +85,7 @@ type Facts struct {
 	Domain      mail.Domain      // a domain that it serves
 	Local       mail.Address     // a mailbox that it serves
 	RelayDomain mail.Domain      // a domain for which it is a backup or a gateway
+	Partner     mail.Domain      // a domain that it may trust, as that of a customer
 	Backup      mail.Domain      // a name in our zone that lists the target as the second MX
 	Collector   mail.Domain      // mail for it reaches us
 	CollectorIP netip.Addr       // where it arrives
@@ -150,7 +153,7 @@ func (t Template) expand(values map[string]string, missing *[]string) string {
 
 func (f Facts) values(token Token, recipient mail.Address) map[string]string {
 	v := map[string]string{
-		"host": f.Host.String(), "dom": f.Domain.String(), "rd": f.RelayDomain.String(),
+		"host": f.Host.String(), "dom": f.Domain.String(), "rd": f.RelayDomain.String(), "partner": f.Partner.String(), "t": string(token),
 		"mxd": f.Backup.String(), "local": f.Local.String(),
 		"ip": mail.LiteralDomain(f.Addr).String(), "cip": mail.LiteralDomain(f.CollectorIP).String(),
 	}

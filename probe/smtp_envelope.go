@@ -237,8 +237,16 @@ func (v *Visit) mailLine(p Play) string {
 }
 
 func (v *Visit) rcptLine(p Play) string {
-	return "RCPT TO:<" + p.Envelope.Recipient + ">" + prefixed(p.Envelope.RecipientParams) + "\r\n"
+	params := p.Envelope.RecipientParams
+	if params == noNotice && !v.Offers("DSN") {
+		params = ""
+	}
+	return "RCPT TO:<" + p.Envelope.Recipient + ">" + prefixed(params) + "\r\n"
 }
+
+// noNotice asks for silence about what is not delivered (RFC 3461 section
+// 4.1), in forms whose sender is an address of somebody else.
+const noNotice = "NOTIFY=NEVER"
 
 func prefixed(params string) string {
 	if params == "" {

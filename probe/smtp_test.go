@@ -130,6 +130,9 @@ func TestMoves(t *testing.T) {
 		stage   verdict.Stage
 	}{
 		{"plain", "closed", "220 mx", nil, []string{ehlo, mailFrom, rcpt, "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
+		{"sender-info", "open to it", "220 mx", relays, []string{ehlo, "MAIL FROM:<info@ours.example>", rcpt, "DATA", "(message)", "QUIT"}, verdict.Taken, verdict.AtMessage},
+		{"sender-gmail.com", "open to it, and no notice wanted", "220 mx", with("RCPT", "250 2.1.5 ok", "EHLO", "250-mx\n250 DSN"), []string{ehlo, "MAIL FROM:<s-t@gmail.com>", "RCPT TO:<t@probe.example> NOTIFY=NEVER", "DATA", "(message)", "QUIT"}, verdict.Taken, verdict.AtMessage},
+		{"sender-gmail.com", "closed, nothing is sent", "220 mx", with("EHLO", "250-mx\n250 DSN"), []string{ehlo, "MAIL FROM:<s-t@gmail.com>", "RCPT TO:<t@probe.example> NOTIFY=NEVER", "RSET", "QUIT"}, verdict.Denied, verdict.AtRcpt},
 		{"plain", "open", "220 mx", relays, []string{ehlo, mailFrom, rcpt, "DATA", "(message)", "QUIT"}, verdict.Taken, verdict.AtMessage},
 		{"plain", "refuses the message", "220 mx", with(".", "554 5.7.1 no", "RCPT", "250 ok"), []string{ehlo, mailFrom, rcpt, "DATA", "(message)", "QUIT"}, verdict.Denied, verdict.AtMessage},
 		{"plain", "refuses DATA", "220 mx", with("DATA", "503 5.5.1 no", "RCPT", "250 ok"), []string{ehlo, mailFrom, rcpt, "DATA", "RSET", "QUIT"}, verdict.Denied, verdict.AtData},

@@ -200,7 +200,7 @@ func TestTranscript(t *testing.T) {
 	if text := written(t, r, TextOptions{Transcript: "auth-empty"}); !strings.Contains(text, "*** no conversation of form auth-empty") {
 		t.Errorf("got %s", text)
 	}
-	if text := written(t, r, TextOptions{Transcript: "all"}); strings.Count(text, "\n*** 203.0.113.10:25, form ") != 96 {
+	if text := written(t, r, TextOptions{Transcript: "all"}); strings.Count(text, "\n*** 203.0.113.10:25, form ") != 122 {
 		t.Errorf("%d conversations", strings.Count(text, "\n*** "))
 	}
 }

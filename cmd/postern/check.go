@@ -24,19 +24,19 @@ type checkFlags struct {
 	collector collectorFlags
 	resolver  string
 
-	server                                       []string
-	ports                                        []uint16
-	host, domain, recipient, relayDomain         string
-	helo, from, note                             string
-	forms                                        []string
-	quick, tryLogins, iOwn, prove, four, six     bool
-	inside                                       bool
-	doors                                        []string
-	lab, json, one                               bool
-	wait, timeout, pace                          time.Duration
-	sessions, parallel                           int
-	junit, sarif, transcript, targets, proofFile string
-	listForms                                    bool
+	server                                        []string
+	ports                                         []uint16
+	host, domain, recipient, relayDomain, partner string
+	helo, from, note                              string
+	forms                                         []string
+	quick, tryLogins, iOwn, prove, four, six      bool
+	inside                                        bool
+	doors                                         []string
+	lab, json, one                                bool
+	wait, timeout, pace                           time.Duration
+	sessions, parallel                            int
+	junit, sarif, transcript, targets, proofFile  string
+	listForms                                     bool
 }
 
 func checkCommand() *cobra.Command {
@@ -79,6 +79,7 @@ tested before closed.`,
 	fl.StringVar(&f.domain, "domain", "", "a `NAME` that the server serves, where its banner does not say")
 	fl.StringVar(&f.recipient, "recipient", "", "a mailbox `ADDRESS` that the server must accept (default: postmaster)")
 	fl.StringVar(&f.relayDomain, "relay-domain", "", "a `NAME` that the server relays for, as a backup or a gateway")
+	fl.StringVar(&f.partner, "partner", "", "a `DOMAIN` that the server may trust, as that of a customer; nothing is sent to it")
 	fl.StringVar(&f.helo, "helo", "", "our `NAME` in EHLO (default: this machine's)")
 	fl.StringVarP(&f.from, "from", "f", "", "our sender `ADDRESS` (default: one at the collector, so that notices come back)")
 	fl.BoolVar(&f.quick, "quick", false, "play the core and the controls alone")
@@ -248,7 +249,7 @@ func (f *checkFlags) options(listed bool) (check.Options, *resolve.Resolver, err
 		to   *mail.Domain
 		text string
 		flag string
-	}{{&o.Host, f.host, "--host"}, {&o.Domain, f.domain, "--domain"}, {&o.RelayDomain, f.relayDomain, "--relay-domain"}} {
+	}{{&o.Host, f.host, "--host"}, {&o.Domain, f.domain, "--domain"}, {&o.RelayDomain, f.relayDomain, "--relay-domain"}, {&o.Partner, f.partner, "--partner"}} {
 		if d.text == "" {
 			continue
 		}
