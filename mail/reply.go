@@ -56,6 +56,18 @@ func NewReply(code int, enhanced, text string) Reply {
 // IsZero reports whether there is no reply.
 func (r Reply) IsZero() bool { return r.Code == 0 }
 
+// AboutCommand reports a refusal that is no word about a message or a mailbox:
+// a command or parameter that the server does not know, or that came out of its
+// sequence (RFC 5321 section 4.2.2), unless the enhanced code says otherwise
+// (RFC 3463 section 3.6).
+func (r Reply) AboutCommand() bool {
+	switch r.Code {
+	case 500, 502, 503, 504:
+		return r.Enhanced == (EnhancedCode{}) || r.Enhanced.Subject == 5
+	}
+	return false
+}
+
 // Positive reports a code of class 2.
 func (r Reply) Positive() bool { return r.Code/100 == 2 }
 

@@ -31,8 +31,9 @@ type Client struct {
 type ClientOptions struct {
 	Transcript *transcript.Transcript // nil records nothing
 	Timeouts   Timeouts
-	PlainAuth  bool // log in without TLS: on one's own machine only
-	LMTP       bool // speak LMTP (RFC 2033); see Send
+	PlainAuth  bool     // log in without TLS: on one's own machine only
+	LMTP       bool     // speak LMTP (RFC 2033); see Send
+	Without    []string // keywords of extensions that are not used though they are offered, such as "CHUNKING"
 }
 
 // NewClient reads the banner. A banner that is not positive comes back as
@@ -94,6 +95,9 @@ func (c *Client) Hello(ctx context.Context, name string) error {
 		}
 	default:
 		c.extensions = parseExtensions(r)
+		for _, w := range c.options.Without {
+			delete(c.extensions, strings.ToUpper(w))
+		}
 	}
 	if !r.Positive() {
 		return &ReplyError{verb, r}

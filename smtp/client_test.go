@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,9 +23,15 @@ type wire struct {
 	script
 	pieces []string
 	fails  error // after the last piece; nil: io.EOF
+	looks  bool  // somebody looks whether a piece is there: none comes before it is waited for
 }
 
+func (w *wire) SetReadDeadline(t time.Time) error { w.looks = !t.IsZero(); return nil }
+
 func (w *wire) Read(p []byte) (int, error) {
+	if w.looks {
+		return 0, os.ErrDeadlineExceeded
+	}
 	if len(w.pieces) == 0 {
 		if w.fails != nil {
 			return 0, w.fails

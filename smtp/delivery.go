@@ -37,7 +37,11 @@ const groupSize = 3 << 10
 // 421 to one of them closes, so look at each before the next message.
 //
 // Commands are pipelined and the message is sent as one chunk where the server
-// offers it. After an error the connection is closed.
+// offers it; where it offers that and does not know the command, the error is
+// ErrNoChunks: nothing was taken, and the message goes without CHUNKING over
+// another connection. A reply that came before the end of the message is no
+// word about it: ErrEarly, unless it refuses. After an error the connection is
+// closed.
 func (c *Client) Send(ctx context.Context, env mail.Envelope, body io.Reader) ([]RcptResult, mail.Reply, error) {
 	if err := c.fits(env); err != nil {
 		return nil, mail.Reply{}, err
@@ -213,6 +217,7 @@ func (d *delivery) prepare(env mail.Envelope, body io.Reader) error {
 		d.commands = append(d.commands, line)
 	}
 	d.message.body = body
+	d.message.beforeEnd = func() error { return nil }
 	if _, ok := d.c.Extension("CHUNKING"); ok {
 		if d.chunks, err = d.message.measure(); err != nil {
 			d.message.release()
@@ -226,6 +231,7 @@ func (d *delivery) release() { d.message.release() }
 
 // run sends the envelope in groups, then the message.
 func (d *delivery) run(ctx context.Context) error {
+	d.message.beforeEnd = func() error { return d.inStep(ctx) }
 	_, pipelining := d.c.Extension("PIPELINING")
 	for next := 0; next < len(d.commands); {
 		first, group := next, ""
@@ -368,23 +374,67 @@ func (d *delivery) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.knowsChunks(r); err != nil {
+		return err
+	}
 	d.final = r
 	d.c.dirty = !r.Positive()
 	return nil
 }
 
-// spoken looks whether a server that stopped reading has said why. A message
-// that we could not read or must not send has no answer.
-func (d *delivery) spoken(ctx context.Context, err error) error {
-	if !errors.Is(err, ErrClosed) {
-		return err
+// knowsChunks tells a server that does not know BDAT from one that refuses a
+// message. It has taken the message for commands: the connection is of no more
+// use.
+func (d *delivery) knowsChunks(r mail.Reply) error {
+	if d.chunks && r.AboutCommand() {
+		return fmt.Errorf("%w: %s", ErrNoChunks, r)
 	}
-	r, replyErr := d.c.reply(ctx, quitWait, "the last words of the server")
-	if replyErr != nil || r.Positive() || r.Intermediate() {
+	return nil
+}
+
+// errRefused is how the sending of a message ends that the server has refused
+// in the middle; its reply is final.
+var errRefused = errors.New("refused before its end")
+
+// inStep holds the server to answering after the message, and not before. What
+// it says against the message counts at once.
+func (d *delivery) inStep(ctx context.Context) error {
+	if !d.c.raw.early() {
+		return nil
+	}
+	r, err := d.c.reply(ctx, quitWait, "the rest of an early reply")
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrEarly, err)
+	case r.Positive(), r.Intermediate():
+		return fmt.Errorf("%w: %s", ErrEarly, r)
+	}
+	return d.refused(r)
+}
+
+// refused ends a message that the server has refused before its end.
+func (d *delivery) refused(r mail.Reply) error {
+	if err := d.knowsChunks(r); err != nil {
 		return err
 	}
 	d.final = r
 	d.ended(r)
 	d.c.raw.conn.Close()
-	return nil
+	return errRefused
+}
+
+// spoken looks whether a server that stopped reading has said why. A message
+// that we could not read or must not send has no answer.
+func (d *delivery) spoken(ctx context.Context, err error) error {
+	if errors.Is(err, ErrClosed) {
+		r, replyErr := d.c.reply(ctx, quitWait, "the last words of the server")
+		if replyErr != nil || r.Positive() || r.Intermediate() {
+			return err
+		}
+		err = d.refused(r)
+	}
+	if errors.Is(err, errRefused) {
+		return nil
+	}
+	return err
 }

@@ -17,6 +17,7 @@ var (
 	ErrBareLine    = errors.New("line ends in a bare CR or LF")
 	ErrNUL         = errors.New("a NUL in a message")
 	ErrTooLarge    = errors.New("message too large")
+	ErrEarly       = errors.New("the server answered before the message came to its end")
 	ErrReset       = errors.New("message given up by the client")
 )
 
@@ -24,6 +25,7 @@ var (
 var (
 	ErrNotOffered = errors.New("the server does not offer what this message needs")
 	ErrTooMany    = errors.New("more recipients than the server takes at once")
+	ErrNoChunks   = errors.New("the server offers CHUNKING and does not know BDAT")
 	ErrNoTLS      = errors.New("no login without TLS")
 )
 

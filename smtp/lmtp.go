@@ -41,6 +41,11 @@ func (d *delivery) endEach(ctx context.Context) error {
 			}
 			return err
 		}
+		if d.last.IsZero() {
+			if err := d.knowsChunks(r); err != nil {
+				return err
+			}
+		}
 		d.results[d.waiting[0]].Reply = r
 		d.waiting = d.waiting[1:]
 		if !d.final.Positive() {

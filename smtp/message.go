@@ -14,6 +14,8 @@ type message struct {
 	size int64  // known by measure
 	head []byte // read ahead by measure, at the start of a pooled buffer
 	text text
+
+	beforeEnd func() error // called before the last octets are written
 }
 
 // measure finds the length if the body tells it or fits one buffer.
@@ -107,6 +109,9 @@ func (m *message) chunk(head []byte, write func([]byte) error) error {
 	if sent != m.size {
 		return fmt.Errorf("the message has not the %d octets that it said", m.size)
 	}
+	if err := m.beforeEnd(); err != nil {
+		return err
+	}
 	return write(out)
 }
 
@@ -182,6 +187,9 @@ func (m *message) stuffed(write func([]byte) error) error {
 	end := ".\r\n"
 	if !atStart {
 		end = "\r\n.\r\n"
+	}
+	if err := m.beforeEnd(); err != nil {
+		return err
 	}
 	out, err := collect(out, []byte(end), write)
 	if err != nil {

@@ -43,6 +43,28 @@ func (r *Raw) TLS() *tls.ConnectionState { return r.tls }
 // of a reply, those of a reply that is not complete included.
 func (r *Raw) Buffered() int { return len(r.buf) + r.parts.size }
 
+// earlyFor is how long it is looked whether something has come: what the
+// machine holds already is there at once.
+const earlyFor = 200 * time.Microsecond
+
+// early reports whether something has come that nobody has asked for yet. An
+// error of the connection is left to whoever uses it next.
+func (r *Raw) early() bool {
+	if r.Buffered() > 0 {
+		return true
+	}
+	if r.conn.SetReadDeadline(time.Now().Add(earlyFor)) != nil {
+		return false
+	}
+	b := getBuffer(smallBuffer)
+	n, _ := r.conn.Read(b) // see above
+	_ = r.conn.SetReadDeadline(time.Time{})
+	r.rec.Add(time.Now(), transcript.Received, b[:n])
+	r.buf = append(r.buf, b[:n]...)
+	putBuffer(b)
+	return n > 0
+}
+
 // Close closes the connection.
 func (r *Raw) Close() error { return r.conn.Close() }
 

@@ -44,6 +44,7 @@ type trouble struct {
 	via    queue.Via
 	health health
 	again  bool // over a fresh connection it may go
+	whole  bool // over a fresh connection it may go, and not in chunks
 }
 
 func (t *trouble) why() string {
@@ -274,7 +275,7 @@ func (j *job) transact(ctx context.Context, way Route, from mail.ReversePath, wh
 				if t = j.talk(ctx, l, from, which); t == nil {
 					return nil
 				}
-				if reused && (t.again || t.reply.Code == 421) {
+				if t.whole || reused && (t.again || t.reply.Code == 421) {
 					continue // it was closed while nobody used it, or had served enough
 				}
 			}
@@ -352,12 +353,18 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		return nil, j.unreadable(err)
 	}
 	in := &source{r: body, size: j.lease.Message.Size}
-	env.Sender.Body = j.bodyFor(ctx, l, env.Sender.Body)
+	j.fit(ctx, l, &env)
 	results, final, err := l.client.Send(ctx, env, in)
 	_ = body.Close() // it was read to its end, or does not matter any more
 	via := l.via(time.Since(began))
 	if err != nil && in.err != nil {
 		return nil, j.unreadable(in.err)
+	}
+	if t := j.unchunked(l, err, in.begun, via); t != nil {
+		return nil, t
+	}
+	if errors.Is(err, smtp.ErrBareLine) || errors.Is(err, smtp.ErrNUL) { // no server may be sent such a thing
+		return nil, &trouble{state: queue.Failed, note: "5.6.0 " + err.Error(), via: via, health: healthy}
 	}
 	if err != nil && results == nil { // nothing was sent: the server lacks something
 		j.d.pool.put(l)
@@ -394,10 +401,14 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		switch {
 		case r.Reply.Code == 452 && taken && l.slow.IsZero():
 			left = append(left, which[i])
+		case r.Reply.AboutCommand() && (!l.way.LMTP || !in.begun):
+			j.puzzled(l, which[i], r.Reply, via)
 		case !r.Reply.Positive() && !r.Reply.IsZero():
 			j.say(which[i], r.Reply, "", via)
 		case r.Reply.Positive() && l.way.LMTP:
 			j.say(which[i], r.Reply, "", via)
+		case err == nil && final.AboutCommand() && !in.begun:
+			j.puzzled(l, which[i], final, via)
 		case err == nil:
 			j.say(which[i], final, "", via)
 		default: // it may have the message or not: RFC 1047
@@ -405,8 +416,33 @@ func (j *job) transaction(ctx context.Context, l *link, from mail.ReversePath, w
 		}
 	}
 	l.used++
-	l.broken = err != nil
+	l.broken = l.broken || err != nil
 	return left, nil
+}
+
+// unchunked is the trouble with a server that offers chunks and cannot take
+// them, as a firewall before it may have it: the message goes once more, by
+// DATA. One that fell silent or hung up behind BDAT may be one too; it is not
+// asked again at once, since it may have the message.
+func (j *job) unchunked(l *link, err error, begun bool, via queue.Via) *trouble {
+	_, chunks := l.client.Extension("CHUNKING")
+	refused := errors.Is(err, smtp.ErrNoChunks)
+	if chunks && begun && (refused || errors.Is(err, smtp.ErrClosed) || errors.Is(err, smtp.ErrTimeout)) {
+		j.d.peers.noChunks(l.key, time.Now())
+	}
+	if !refused {
+		return nil
+	}
+	l.close()
+	return &trouble{note: err.Error(), via: via, whole: true}
+}
+
+// puzzled says of a delivery that the server did not take the command: that is
+// no word about the message, and another time it may know it.
+func (j *job) puzzled(l *link, w queue.Which, r mail.Reply, via queue.Via) {
+	j.add(queue.Outcome{Which: w, State: queue.Waiting, Reply: r, Note: "the server did not take the command", Via: via})
+	l.broken = true // it and we may be out of step
+	l.close()
 }
 
 // heed remembers that a server wants fewer of us.

@@ -1,42 +1,76 @@
 package deliver
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"postern/internal/queue"
 	"postern/mail"
 )
 
-// bodyFor returns the BODY of an envelope. A server without 8BITMIME gets what
-// has seven bits only, whatever was said of it; the rest it is spared.
-func (j *job) bodyFor(ctx context.Context, l *link, body mail.Body) mail.Body {
-	if body == mail.Body8BitMIME {
-		if _, ok := l.client.Extension("8BITMIME"); !ok && j.sevenBits(ctx) {
-			return ""
-		}
+// fit makes of an envelope what a server can take. A client that says 8BITMIME
+// or SMTPUTF8 of every message wishes for no more than the message needs: a
+// server without the word gets what does without, and is spared the rest.
+func (j *job) fit(ctx context.Context, l *link, env *mail.Envelope) {
+	_, eight := l.client.Extension("8BITMIME")
+	_, utf8 := l.client.Extension("SMTPUTF8")
+	if !utf8 {
+		inALabels(env)
 	}
-	return body
+	wants8 := env.Sender.Body == mail.Body8BitMIME && !eight
+	wantsUTF8 := env.Sender.UTF8 && !utf8
+	if !wants8 && !wantsUTF8 {
+		return
+	}
+	header, text := j.eightBits(ctx)
+	if wants8 && !header && !text {
+		env.Sender.Body = ""
+	}
+	if wantsUTF8 && !header {
+		env.Sender.UTF8 = false
+	}
 }
 
-// sevenBits reads a message to find out whether it needs eight.
-func (j *job) sevenBits(ctx context.Context) bool {
+// inALabels writes an envelope without U-labels, and without the original
+// recipients that need SMTPUTF8 to be written (RFC 6533 section 3). What is left
+// beyond ASCII are local parts, of which there is no other form.
+func inALabels(env *mail.Envelope) {
+	if !env.From.Null() {
+		env.From = mail.ReverseTo(env.From.Address().ALabels())
+	}
+	for i := range env.To {
+		to := &env.To[i]
+		to.Path = mail.ForwardTo(to.Path.Address().ALabels())
+		if bytes.ContainsFunc([]byte(to.Params.ORcpt), func(r rune) bool { return r >= 0x80 }) {
+			to.Params.ORcpt = ""
+		}
+	}
+}
+
+// eightBits reads a message to find out where it has octets above 127. What
+// cannot be read is taken to have them.
+func (j *job) eightBits(ctx context.Context) (header, text bool) {
 	body, err := j.d.o.Queue.Open(ctx, j.lease.Message.ID)
 	if err != nil {
-		return false
+		return true, true
 	}
 	defer body.Close()
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := body.Read(buf)
-		if slices.ContainsFunc(buf[:n], func(c byte) bool { return c >= 0x80 }) {
-			return false
+	in := bufio.NewReaderSize(body, 32<<10)
+	for inHeader := true; ; {
+		line, err := in.ReadSlice('\n')
+		if bytes.ContainsFunc(line, func(r rune) bool { return r >= 0x80 }) {
+			header, text = header || inHeader, text || !inHeader
 		}
-		if err != nil {
-			return errors.Is(err, io.EOF)
+		inHeader = inHeader && string(line) != "\r\n"
+		switch {
+		case text, errors.Is(err, io.EOF):
+			return header, text
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return true, true
 		}
 	}
 }

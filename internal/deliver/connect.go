@@ -126,7 +126,11 @@ func (d *Deliverer) greet(ctx context.Context, l *link, conn net.Conn, plain boo
 		conn, state = c, &s
 	}
 	// The client knows of the TLS that it made itself only.
-	client, err := smtp.NewClient(ctx, conn, smtp.ClientOptions{Timeouts: d.o.Timeouts, LMTP: way.LMTP, PlainAuth: implicit})
+	o := smtp.ClientOptions{Timeouts: d.o.Timeouts, LMTP: way.LMTP, PlainAuth: implicit}
+	if d.peers.chunkless(l.key, time.Now()) {
+		o.Without = []string{"CHUNKING"}
+	}
+	client, err := smtp.NewClient(ctx, conn, o)
 	if err != nil {
 		return err
 	}

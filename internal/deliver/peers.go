@@ -9,6 +9,7 @@ import (
 const (
 	failedFor = 30 * time.Second
 	plainFor  = time.Hour
+	wholeFor  = time.Hour // how long no chunks go to a host that did not know them
 	mostPeers = 10_000
 )
 
@@ -19,6 +20,7 @@ type peers struct {
 	failing map[netip.AddrPort]failure
 	clear   map[string]time.Time // hosts whose TLS failed: until when it is not tried
 	had     map[string]bool      // hosts with which TLS was made
+	whole   map[string]time.Time // hosts that offer CHUNKING and do not know BDAT: until when it is not tried
 }
 
 type failure struct {
@@ -92,6 +94,28 @@ func (p *peers) plain(key string, now time.Time) bool {
 	until, ok := p.clear[key]
 	if ok && now.After(until) {
 		delete(p.clear, key)
+		ok = false
+	}
+	return ok
+}
+
+// noChunks remembers that a host, or what stands before it, does not know BDAT.
+func (p *peers) noChunks(key string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.whole == nil || len(p.whole) >= mostPeers {
+		p.whole = map[string]time.Time{}
+	}
+	p.whole[key] = now.Add(wholeFor)
+}
+
+// chunkless reports that a host did not know BDAT within the hour.
+func (p *peers) chunkless(key string, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until, ok := p.whole[key]
+	if ok && now.After(until) {
+		delete(p.whole, key)
 		ok = false
 	}
 	return ok

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -42,6 +43,7 @@ type world struct {
 	dials []string
 	stop  func()
 	unix  map[string]*lmtp
+	text  string // of messages; "": the usual one
 
 	fronts map[string]func(net.Conn)
 }
@@ -368,7 +370,7 @@ func (w *world) sendWith(change func(*queue.Letter), from string, to ...string) 
 	if change != nil {
 		change(&l)
 	}
-	if _, err := w.queue.Put(w.Context(), l, strings.NewReader(text)); err != nil {
+	if _, err := w.queue.Put(w.Context(), l, strings.NewReader(cmp.Or(w.text, text))); err != nil {
 		w.Fatal(err)
 	}
 	return l.ID
