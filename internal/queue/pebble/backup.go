@@ -172,7 +172,7 @@ func openToRead(o Options) (r *readingStore, err error) {
 	if r.lock, err = lib.LockDirectory(o.Dir, o.FS); err != nil {
 		return nil, err
 	}
-	if r.DB, err = openAt(newView(o.FS, o.Dir, r.repairs), o.Dir, r.lock); err != nil {
+	if r.DB, err = openAt(newView(o.FS, o.Dir, r.repairs), o.Dir, nil); err != nil {
 		return nil, errors.Join((&survey{folder: have}).explain(err), r.lock.Close())
 	}
 	return r, nil

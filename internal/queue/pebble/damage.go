@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	lib "github.com/cockroachdb/pebble/v2"
@@ -174,9 +175,21 @@ func some(list []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
 }
 
+// plain returns an error of the library in one line, without what it says twice.
+func plain(err error) string {
+	var list []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		line = strings.TrimSpace(line)
+		if line != "" && line != "<corruption detail carrier>" && !slices.Contains(list, line) {
+			list = append(list, line)
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
 // explain adds to an error of the library what it does not say.
 func (v *survey) explain(err error) error {
-	return damaged(v.dir, "the queue's store cannot be read: "+strings.Join(append([]string{err.Error()}, v.holesIn()...), "; "))
+	return damaged(v.dir, "the queue's store cannot be read: "+strings.Join(append([]string{plain(err)}, v.holesIn()...), "; "))
 }
 
 // formless judges a store that has no format: its making was cut off, or

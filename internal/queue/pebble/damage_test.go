@@ -194,6 +194,7 @@ func damages(b []byte, n int) map[string][]byte {
 func (s shelf) law(t *testing.T, what string, disk *vfs.MemFS, sound bool) {
 	t.Helper()
 	o := pebble.Options{Dir: "/queue", FS: disk}
+	s.salvaged(t, what, disk, sound)
 	sum, err := pebble.Verify(t.Context(), o)
 	whole := err == nil && len(sum.Faults) == 0
 	if whole && sum.Messages != len(s.must) {
@@ -235,6 +236,42 @@ func (s shelf) law(t *testing.T, what string, disk *vfs.MemFS, sound bool) {
 		case err != nil && whole:
 			t.Errorf("%s: %s: %v; and verify said whole", what, id, err)
 		}
+	}
+}
+
+// salvaged asks that a salvage brings each message out, or names it.
+func (s shelf) salvaged(t *testing.T, what string, disk *vfs.MemFS, sound bool) {
+	t.Helper()
+	got, err := pebble.Salvage(t.Context(), pebble.Options{Dir: "/queue", FS: disk}, "/saved")
+	if err != nil {
+		t.Errorf("%s: salvage: %v", what, err)
+		return
+	}
+	q, err := pebble.Open(pebble.Options{Dir: "/saved", FS: disk, Report: func(err error) { t.Errorf("%s: what was salvaged: %v", what, err) }})
+	if err != nil {
+		t.Errorf("%s: what was salvaged: %v", what, err)
+		return
+	}
+	defer q.Close()
+	if sum, err := q.Verify(t.Context()); err != nil || len(sum.Faults) > 0 || sum.Messages != got.Messages {
+		t.Errorf("%s: what was salvaged: %+v, %v", what, sum, err)
+	}
+	lost := map[string]string{}
+	for _, l := range got.Lost {
+		lost[l.ID] = l.Why
+	}
+	for id, text := range s.must {
+		b, err := read(t.Context(), q, id)
+		if lost[id] == "" && (err != nil || !bytes.Equal(b, text)) {
+			t.Errorf("%s: salvage neither brought %s out nor named it: %v; %v", what, id, err, got.Notes)
+		}
+	}
+	if sound && (len(lost) > 0 || len(got.Notes) > 0 || got.Messages != len(s.must)) {
+		t.Errorf("%s: salvaged %+v", what, got)
+	}
+	most := len(s.must) / 2
+	if len(lost) > most {
+		t.Errorf("%s: salvage lost %d of %d: %v; %v", what, len(lost), len(s.must), got.Lost[0], got.Notes)
 	}
 }
 

@@ -30,6 +30,7 @@ type folder struct {
 	logs      []string // the same
 	tables    []string
 	blobs     []string
+	options   []string
 	ledger    bool
 }
 
@@ -53,6 +54,8 @@ func look(f vfs.FS, dir string) (*folder, error) {
 			have.tables = append(have.tables, name)
 		case strings.HasSuffix(name, ".blob"):
 			have.blobs = append(have.blobs, name)
+		case strings.HasPrefix(name, "OPTIONS-") && !strings.Contains(name, "."):
+			have.options = append(have.options, name)
 		case name == ledgerName:
 			have.ledger = true
 		}
@@ -95,14 +98,15 @@ func place(path string, at int64) string { return fmt.Sprintf("%s, octet %d", pa
 // A repair is what a store needs so that the library reads all of it. Nothing
 // is lost by it.
 type repair struct {
-	name string // of the file that is to have these octets
-	is   []byte
-	why  string
+	name  string // of the file that is to have these octets
+	is    []byte
+	aside bool // the file is to be put aside, and no other in its place
+	why   string
 }
 
 // repairs returns what is to be mended in a folder: a MANIFEST of which less
 // can be read than of its copy, and the marks that say which files are valid,
-// which are empty files with long names.
+// which are empty files with long names. OPTIONS say nothing that we do not.
 func (f *folder) repairs() (list []repair, err error) {
 	if len(f.manifests) == 0 {
 		return nil, nil
@@ -123,6 +127,15 @@ func (f *folder) repairs() (list []repair, err error) {
 	if version == "" {
 		list = append(list, repair{name: "marker.format-version.000001." + lib.FormatValueSeparation.String(), why: "the mark of the library's version is missing"})
 	}
+	for _, name := range f.options {
+		b, err := f.read(name)
+		if err == nil {
+			err = (&lib.Options{Comparer: lib.DefaultComparer, Merger: lib.DefaultMerger}).CheckCompatibility(f.dir, string(b))
+		}
+		if err != nil {
+			list = append(list, repair{name: name, aside: true, why: name + " is damaged: " + plain(err)})
+		}
+	}
 	main, errMain := f.read(current)
 	twin, errTwin := f.read(twinOf(current))
 	if errTwin != nil || errMain != nil && !isMissing(errMain) {
@@ -131,9 +144,9 @@ func (f *folder) repairs() (list []repair, err error) {
 	end, all := manifestEnd(main), manifestEnd(twin)
 	switch {
 	case isMissing(errMain):
-		list = append(list, repair{current, twin, current + " is missing, and its copy is there"})
+		list = append(list, repair{name: current, is: twin, why: current + " is missing, and its copy is there"})
 	case all > end:
-		list = append(list, repair{current, twin, fmt.Sprintf("%s cannot be read to its end; its copy can", place(current, end))})
+		list = append(list, repair{name: current, is: twin, why: fmt.Sprintf("%s cannot be read to its end; its copy can", place(current, end))})
 	}
 	return list, nil
 }
@@ -146,6 +159,9 @@ func (f *folder) mend(list []repair) (err error) {
 			if err := f.setAside(r.name); err != nil {
 				return err
 			}
+		}
+		if r.aside {
+			continue
 		}
 		if err := writeFile(f.fs, path, r.is); err != nil {
 			return err

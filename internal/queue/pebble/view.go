@@ -1,6 +1,10 @@
 package pebble
 
 import (
+	"io"
+	"slices"
+	"strings"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -14,6 +18,9 @@ type view struct {
 func newView(f vfs.FS, dir string, repairs []repair) *view {
 	v := &view{f, map[string][]byte{}}
 	for _, r := range repairs {
+		if r.aside {
+			continue
+		}
 		v.files[f.PathJoin(dir, r.name)] = r.is
 	}
 	return v
@@ -35,6 +42,7 @@ func (v *view) Stat(name string) (vfs.FileInfo, error) {
 
 func (v *view) List(dir string) ([]string, error) {
 	names, err := v.FS.List(dir)
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "OPTIONS-") })
 	have := map[string]bool{}
 	for _, name := range names {
 		have[name] = true
@@ -46,5 +54,9 @@ func (v *view) List(dir string) ([]string, error) {
 	}
 	return names, err
 }
+
+// Lock does nothing: who makes a view has locked the folder, and may read it
+// through several.
+func (v *view) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 func (v *view) Unwrap() vfs.FS { return v.FS }
