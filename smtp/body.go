@@ -258,8 +258,10 @@ func (b *body) refusal(fault error) mail.Reply {
 	switch {
 	case errors.Is(fault, ErrTooLarge):
 		return replyTooLarge
-	case errors.Is(fault, ErrBareLine), errors.Is(fault, ErrLineTooLong):
-		return replyLine(b.badLine)
+	case errors.Is(fault, ErrBareLine):
+		return replyBareLine(b.badLine)
+	case errors.Is(fault, ErrLineTooLong):
+		return replyLongLine(b.badLine, b.c.limits.TextLine)
 	case errors.Is(fault, ErrNUL):
 		return replyNUL(b.badLine)
 	case errors.Is(fault, ErrTimeout):

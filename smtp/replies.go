@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"fmt"
 	"strconv"
 
 	"postern/mail"
@@ -62,8 +63,12 @@ func replyNUL(n int) mail.Reply {
 	return mail.NewReply(550, "5.6.0", "Line "+strconv.Itoa(n)+" holds a NUL, which mail cannot carry; closing")
 }
 
-func replyLine(n int) mail.Reply {
-	return mail.NewReply(550, "5.6.0", "Line "+strconv.Itoa(n)+" ends or is longer than SMTP allows; update your mail program")
+func replyBareLine(n int) mail.Reply {
+	return mail.NewReply(550, "5.6.0", "Line "+strconv.Itoa(n)+" ends with LF or CR alone, and not with CRLF; update your mail program")
+}
+
+func replyLongLine(n, most int) mail.Reply {
+	return mail.NewReply(550, "5.6.0", fmt.Sprintf("Line %d is longer than the %d octets that a line may have; update your mail program", n, most))
 }
 
 // checked returns r, or an honest failure when a hook gave something that is

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -107,11 +108,15 @@ func runCatch(ctx context.Context, w io.Writer, f catchFlags) error {
 
 // caughtLine is one message on a terminal: time, from, to, subject, size.
 func caughtLine(m catch.Message) string {
-	to := plain(strings.Join(m.To[:min(len(m.To), 3)], " "), 80)
-	if more := len(m.To) - 3; more > 0 {
-		to += fmt.Sprintf(" and %d more", more)
+	to := ""
+	if len(m.To) > 0 {
+		to = plain(m.To[0], 20)
 	}
-	return fmt.Sprintf("%s  %s  <%s> -> %s  %q  %s", m.At.Local().Format("15:04:05"), m.ID, plain(m.From, 60), to, plain(m.Subject, 60), sizeText(m.Size))
+	if more := len(m.To) - 1; more > 0 {
+		to += fmt.Sprintf(" +%d", more)
+	}
+	head := fmt.Sprintf("%s  %s  %s -> %s  %s  ", m.At.Local().Format("15:04:05"), strings.TrimLeft(m.ID, "0"), plain(m.From, 20), to, sizeText(m.Size))
+	return head + plain(m.Subject, max(5, columns-utf8.RuneCountInString(head)-1))
 }
 
 func sizeText(n int) string {

@@ -58,7 +58,7 @@ with the secret in --secret-file: postern check --collector-url URL
 	}
 	fl := c.Flags()
 	fl.StringVar(&f.domain, "collector", "", "`DOMAIN` whose mail reaches us")
-	fl.StringVar(&f.domain, "domain", "", "the same")
+	fl.StringVar(&f.domain, "domain", "", "`DOMAIN`: another word for --collector")
 	fl.StringVar(&f.listen, "collector-listen", "", "`ADDR:PORT` where that mail arrives (default: port 25 of every address)")
 	fl.Var((*portList)(&f.ports), "collector-ports", "further `PORT` of the collector, or a list with commas, such as 443,465,587: tells proxies that shut port 25 from others")
 	fl.StringVar(&f.zone, "zone", "", "zone `NAME` that we serve ourselves")

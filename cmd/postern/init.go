@@ -269,6 +269,10 @@ func printNext(w io.Writer, d *config.Draft, dir, program string) {
 		fmt.Fprintln(w, "      useradd --system --user-group --no-create-home \\\n        --shell /usr/sbin/nologin postern")
 	}
 	for _, folder := range d.Folders() {
+		if _, err := os.Stat(folder); err == nil { // nobody else's folder is taken from them
+			fmt.Fprintf(w, "      # the user postern must be able to write in %s\n", folder)
+			continue
+		}
 		fmt.Fprintf(w, "      install -d -m 750 -o postern -g postern %s\n", folder)
 	}
 	if d.User != "" {

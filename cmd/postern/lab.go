@@ -83,9 +83,9 @@ func knownSpecimens(only []string) error {
 		if !slices.Contains(names, name) {
 			help := problem.Meant(name, names)
 			if strings.HasPrefix(help, "there are") {
-				help = "postern lab --list prints all"
+				help = "`postern lab --list` shows all"
 			}
-			return &exit{code: exitUsage, err: fmt.Errorf("there is no specimen %q", name), help: help}
+			return usage("no specimen is called %q; %s", name, help)
 		}
 	}
 	return nil
@@ -107,11 +107,11 @@ func listSpecimens(w io.Writer, asJSON bool) error {
 		}
 		return printJSON(w, facts)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := &table{w: w}
 	for _, s := range lab.Specimens() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Name, s.Want, s.Door, s.What)
+		t.row(s.Name, string(s.Want), s.Door.String(), s.What)
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 // runLab serves the specimens until it is told to stop.
@@ -125,21 +125,21 @@ func runLab(ctx context.Context, w io.Writer, port uint16, only []string) error 
 		Port: port, Collector: netip.MustParseAddrPort(labCollector), Ports: labPorts, Lookup: lookup, Only: only,
 		Handed: func(name string, m open.Message, err error) {
 			if err != nil {
-				out.printf("%s  %s: took a message from %s for %v; it went nowhere: %v\n", now(), name, m.From, m.To, err)
+				out.printf("%s\n", hanging(fmt.Sprintf("%s  %s: took a message from %s for %v; it went nowhere: %v", now(), name, m.From, m.To, err), 10))
 				return
 			}
-			out.printf("%s  %s: relayed a message from %s for %v to the collector\n", now(), name, m.From, m.To)
+			out.printf("%s\n", hanging(fmt.Sprintf("%s  %s: relayed a message from %s for %v to the collector", now(), name, m.From, m.To), 10))
 		},
 	})
 	if err != nil {
 		return &exit{code: exitService, err: err}
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ADDRESS\tSPECIMEN\tWHAT IT IS")
+	t := &table{w: w}
+	t.row("ADDRESS", "SPECIMEN", "WHAT IT IS")
 	for _, s := range l.Specimens {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Target(), s.Name, s.What)
+		t.row(s.Target(), s.Name, s.What)
 	}
-	if err := t.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return &exit{code: exitIO, err: err}
 	}
 	out.printf("\nAll serve %s; the door is open to loopback only, and nothing leaves it.\n", lab.Domain)
@@ -147,7 +147,7 @@ func runLab(ctx context.Context, w io.Writer, port uint16, only []string) error 
 		out.printf("try   postern check --lab %s\n", strings.TrimSpace(l.Specimens[0].Flags+" "+l.Specimens[0].Target()))
 	}
 	if len(l.Specimens) > 0 && l.Specimens[0].Door == door.SMTP {
-		out.printf("or    swaks --server %s --from a@far.example --to b@elsewhere.example\n", l.Specimens[0].Addr)
+		out.printf("or    swaks --server %s --from a@far.example \\\n        --to b@elsewhere.example\n", l.Specimens[0].Addr)
 	}
 	if err := l.Run(ctx); err != nil {
 		return &exit{code: exitService, err: err}

@@ -77,35 +77,44 @@ func (f *shutIn) who(local bool) (*sandbox.User, error) {
 	return &u, err
 }
 
-// enter shuts the process in, and says in a row what holds.
-func (f *shutIn) enter(s serve.Settings, dir string, log *slog.Logger) (string, error) {
+// enter shuts the process in, and says in a row what holds. What the log should
+// know of it is said by tell, once a person has read the first lines.
+func (f *shutIn) enter(s serve.Settings, dir string, log *slog.Logger) (row string, tell func(), err error) {
+	var notes []func()
+	tell = func() {
+		for _, note := range notes {
+			note()
+		}
+	}
 	id := strconv.Itoa(os.Geteuid())
 	as := "user " + id
 	if me, err := user.LookupId(id); err == nil { // user.Current remembers who started us
 		as = "user " + me.Username
 	}
 	if os.Geteuid() == 0 {
-		log.Warn("the relay runs as root; make a user postern, or say --user NAME")
+		notes = append(notes, func() { log.Warn("the relay runs as root; make a user postern, or say --user NAME") })
 	}
 	if f.off {
-		return "off (--no-sandbox); " + as, nil
+		return "off (--no-sandbox); " + as, tell, nil
 	}
 	room, err := roomOf(s, dir)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	walls, err := sandbox.Enter(room)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if walls.Landlock > 0 {
 		f.room = &room
 	}
 	for _, path := range walls.Missing {
-		log.Warn("the sandbox was entered without a path of the configuration, which is not there; make it and restart", slog.String("path", path))
+		notes = append(notes, func() {
+			log.Warn("the sandbox was entered without a path of the configuration, which is not there; make it and restart", slog.String("path", path))
+		})
 	}
-	log.Info("sandbox entered", slog.String("walls", walls.String()+"; "+as))
-	return walls.String() + "; " + as, nil
+	notes = append(notes, func() { log.Info("sandbox entered", slog.String("walls", walls.String()+"; "+as)) })
+	return walls.String() + "; " + as, tell, nil
 }
 
 // fits refuses a configuration that needs more than this process reaches.

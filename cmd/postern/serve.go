@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/internal/attr"
 	"postern/internal/config"
 	"postern/internal/problem"
 	"postern/internal/state"
@@ -192,12 +194,19 @@ func runServe(c *cobra.Command, p place, in shutIn) error {
 		return startError(c.ErrOrStderr(), err)
 	}
 	mind.relay = relay
-	walls, err := in.enter(settings, path, log)
+	walls, tell, err := in.enter(settings, path, log)
 	if err != nil {
 		return &exit{code: exitService, err: err}
 	}
-	printReady(c.OutOrStdout(), relay.Status(), missing != nil, walls, time.Since(began))
-	return serveUntil(c.Context(), relay, mind)
+	took := time.Since(began)
+	printReady(c.OutOrStdout(), relay.Status(), missing != nil, walls, took)
+	tell()
+	log.Info("ready", slog.String("version", version()), attr.Took(took))
+	err = serveUntil(c.Context(), relay, mind)
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
 }
 
 // serveUntil serves until ctx ends, reloads at SIGHUP, and keeps the service
@@ -384,8 +393,19 @@ func printReady(w io.Writer, s serve.Status, fresh bool, walls string, took time
 	}
 	fmt.Fprintf(w, "ready after  %.1f s\n", took.Seconds())
 	if at := submissionAddress(s); at != "" && s.First != "" {
-		fmt.Fprintf(w, "\ntry   swaks --server %s -tls -au %s -ap %s \\\n            --from you@example.org --to me@example.net\nthen  postern queue list\n", at, serve.FirstUser, s.First)
+		fmt.Fprintf(w, "\ntry   swaks --server %s -tls -au %s \\\n        -ap %s \\\n        --from you@example.org --to me@example.net\nthen  %s queue list\n", at, serve.FirstUser, s.First, called(os.Args[0]))
 	}
+}
+
+// called is how the person who started the program calls it again.
+func called(program string) string {
+	switch found, err := exec.LookPath("postern"); {
+	case strings.Contains(program, "/go-build"): // of go run, which deletes it at the end
+		return "go run ./cmd/postern"
+	case err == nil && filepath.Base(program) == "postern" && !strings.Contains(program, "/"), err == nil && found == program:
+		return "postern"
+	}
+	return program
 }
 
 var roleText = map[string]string{
