@@ -224,13 +224,14 @@ func (j *job) unsaid(which []queue.Which) []queue.Which {
 // 4.5.3.1.8 has every server take a hundred, and some take fewer.
 const mostRecipients = 50
 
-// send speaks SMTP or LMTP. Recipients with the same reverse-path go together.
+// send speaks SMTP or LMTP. Recipients with the same reverse-path go together,
+// and those whom an alias forwards to apart from those who were named.
 func (j *job) send(ctx context.Context, way Route) (h health, why string) {
 	for len(j.open) > 0 {
-		sender := j.from(j.open[0])
+		sender, forwarded := j.from(j.open[0]), j.forwarded(j.open[0])
 		var now, later []queue.Which
 		for _, w := range j.open {
-			if len(now) < mostRecipients && j.from(w).String() == sender.String() {
+			if len(now) < mostRecipients && j.from(w).String() == sender.String() && j.forwarded(w) == forwarded {
 				now = append(now, w)
 			} else {
 				later = append(later, w)
@@ -468,22 +469,33 @@ func (j *job) envelope(from mail.ReversePath, which []queue.Which) mail.Envelope
 		d := m.Delivery(w)
 		env.To = append(env.To, mail.Recipient{Path: mail.ForwardTo(d.To), Params: j.params(w)})
 	}
-	if !from.IsZero() && from.String() != m.From.String() { // see params
+	if slices.ContainsFunc(which, j.forwarded) { // see params
 		env.Sender.EnvID, env.Sender.Ret = "", ""
 	}
 	return env
 }
 
-// params are the wishes of who sent a recipient's message. An alias with a
-// reverse-path of its own is a list: what its members' servers have to say is
-// its owner's affair, and nobody's wish keeps it from the owner (RFC 3461
-// section 5.2.7.3).
+// params are the wishes of who sent a recipient's message. To whom an alias
+// forwards is its owner's affair: neither is the sender told by the servers
+// behind it, nor do these learn what the sender wrote to, and no wish of the
+// sender's keeps a failure from a list's owner (RFC 3461 section 5.2.7.3).
 func (j *job) params(w queue.Which) mail.RecipientParams {
-	m := &j.lease.Message
-	if !m.Delivery(w).From.IsZero() {
+	if j.forwarded(w) {
 		return mail.RecipientParams{}
 	}
-	return m.To[w.Recipient].Params
+	return j.lease.Message.To[w.Recipient].Params
+}
+
+// forwarded reports whether an alias leads a delivery to somebody else's domain,
+// or gives it a reverse-path of its own, as a list.
+func (j *job) forwarded(w queue.Which) bool {
+	m := &j.lease.Message
+	d := m.Delivery(w)
+	if !d.From.IsZero() {
+		return true
+	}
+	named, err := mail.ParseForwardPath(m.To[w.Recipient].Grant.To)
+	return err == nil && !named.Address().Domain().Equal(d.To.Domain()) && !j.d.o.Policy().Ours(d.To.Domain())
 }
 
 // lacking says why a message cannot go to a server at all.

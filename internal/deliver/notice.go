@@ -39,13 +39,17 @@ func classOf(o queue.Outcome) string {
 // failure of which nobody can be told stays with the operator.
 func (j *job) notify(ctx context.Context) error {
 	for _, kind := range []bounce.Kind{bounce.Failed, bounce.Delayed, bounce.Delivered} {
-		about := map[string][]int{} // outcomes by the reverse-path that is told
-		var order []string
+		type who struct { // is told; an alias's owner not together with whom a stranger named
+			path string
+			own  bool
+		}
+		about := map[who][]int{}
+		var order []who
 		for i, o := range j.outcomes {
 			if j.told[told{kind, o.Which}] || !j.concerns(kind, o) {
 				continue
 			}
-			to := j.from(o.Which).String()
+			to := who{j.from(o.Which).String(), j.ownPath(o.Which)}
 			if about[to] == nil {
 				order = append(order, to)
 			}
@@ -92,13 +96,24 @@ func (j *job) from(w queue.Which) mail.ReversePath {
 	return j.lease.Message.From
 }
 
+// ownPath reports whether a delivery has a reverse-path that the operator wrote.
+func (j *job) ownPath(w queue.Which) bool { return !j.lease.Message.Delivery(w).From.IsZero() }
+
+const unproven = "who sent it is not proven, and a stranger is not written to"
+
 // tell writes one notice about some outcomes, which have one reverse-path.
 func (j *job) tell(ctx context.Context, kind bounce.Kind, about []int) error {
 	m := &j.lease.Message
 	first := j.outcomes[about[0]]
 	to := j.from(first.Which)
 	grant, why := policy.Grant{}, "its reverse-path is null: it is a notice itself"
-	if !to.Null() {
+	switch {
+	case to.Null():
+	case m.To[first.Recipient].Grant.Reason == policy.Inbound.String() && !j.ownPath(first.Which):
+		// Whom a stranger names is a guess, of our own people too: what they
+		// would read is the stranger's, in our name.
+		why = unproven
+	default:
 		record := m.To[first.Recipient].Grant
 		record.From = to.String()
 		g, refusal, err := j.d.o.Policy().Notice(record)
@@ -106,7 +121,7 @@ func (j *job) tell(ctx context.Context, kind bounce.Kind, about []int) error {
 		case err != nil:
 			why = err.Error()
 		case refusal != nil:
-			why = "who sent it is not proven, and a stranger is not written to"
+			why = unproven
 		default:
 			grant, why = g, ""
 		}

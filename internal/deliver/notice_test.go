@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,16 +83,20 @@ func TestNobodyIsWrittenToWhoIsNotProven(t *testing.T) {
 		note           string
 	}{
 		{"a stranger, for a mailbox of ours", "<a@stranger.example>", "<ben@ours.example>", "who sent it is not proven"},
+		{"a stranger who names one of ours", "<anna@ours.example>", "<ben@ours.example>", "who sent it is not proven"},
 		{"a notice of somebody else's", "<>", "<ben@ours.example>", "its reverse-path is null"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, nil, func(w *world) {
-				w.home()
+				home := w.home()
 				n := w.host("stranger.example", &node{}, "198.51.100.1:25")
 				id := w.send(c.from, c.to)
 				after(3 * time.Hour)
 				if got := n.messages(); len(got) != 0 {
 					t.Errorf("the stranger got %v", got)
+				}
+				if len(home.got) != 0 {
+					t.Errorf("told: %v", home.got)
 				}
 				m, err := w.queue.Show(t.Context(), id)
 				if err != nil || m.To[0].Goes[0].State != queue.Withheld || !strings.Contains(m.To[0].Goes[0].Note, "failed: 550 5.2.1 closed; no notice: "+c.note) {
@@ -118,6 +123,52 @@ func TestAliasFailureIsToldToItsOwner(t *testing.T) {
 			t.Errorf("told: %v", home.got)
 		}
 	})
+}
+
+// Whom a stranger names is not told beside the alias's owner who is of the same
+// name.
+func TestAStrangerWhoNamesTheOwnerOfAnAlias(t *testing.T) {
+	bubble(t, nil, func(w *world) {
+		home := w.home()
+		w.mx("far.example", "10 mx.far.example")
+		w.host("mx.far.example", &node{rcpt: func(string) mail.Reply { return mail.NewReply(550, "5.1.1", "no") }}, "198.51.100.1:25")
+		w.send("<owner@ours.example>", "<both@ours.example>", "<ben@ours.example>")
+		after(time.Minute)
+		if len(home.bodies) != 1 || strings.Contains(home.bodies[0], "ben@ours.example") {
+			t.Errorf("told: %q", home.bodies)
+		}
+		if left := w.left(); !slices.Contains(left, "ben@ours.example withheld") {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// What a sender wishes of notices goes to whom they named, and not to whom an
+// alias forwards to.
+func TestWishesEndAtAnAlias(t *testing.T) {
+	for _, c := range []struct{ from, to, want string }{
+		{"<anna@ours.example>", "<b@far.example>", "QQ314 HDRS SUCCESS,FAILURE rfc822;a+2Bb"},
+		{"<anna@ours.example>", "<both@ours.example>", "none"},
+		{"<owner@ours.example>", "<both@ours.example>", "none"},
+		{"<>", "<both@ours.example>", "none"},
+		{"<owner@ours.example>", "<both@ours.example> <b@far.example>", "QQ314 HDRS SUCCESS,FAILURE rfc822;a+2Bb; none"},
+	} {
+		bubble(t, nil, func(w *world) {
+			w.mx("far.example", "10 mx.far.example")
+			n := w.host("mx.far.example", &node{}, "198.51.100.1:25")
+			w.sendWith(func(l *queue.Letter) {
+				l.Params = mail.SenderParams{EnvID: "QQ314", Ret: mail.RetHeaders}
+				for i := range l.To {
+					l.To[i].Params = mail.RecipientParams{Notify: mail.NotifySuccess | mail.NotifyFailure, ORcpt: "rfc822;a+2Bb"}
+				}
+			}, c.from, strings.Fields(c.to)...)
+			after(time.Minute)
+			slices.Sort(n.wishes)
+			if got := strings.Join(slices.Compact(n.wishes), "; "); got != c.want {
+				t.Errorf("%s to %s: the server heard %q, want %q", c.from, c.to, got, c.want)
+			}
+		})
+	}
 }
 
 func TestOurOwnNoticeThatFailsEnds(t *testing.T) {

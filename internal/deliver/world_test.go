@@ -66,6 +66,7 @@ type node struct {
 	mu       sync.Mutex
 	got      []string // "from to size", of messages that were taken
 	bodies   []string
+	wishes   []string // of each recipient: ENVID, RET, NOTIFY, ORCPT, or "none"
 	sessions int
 	open     int
 	most     int
@@ -287,18 +288,20 @@ func (n *node) Connect(context.Context, *smtp.Peer) (smtp.Session, mail.Reply) {
 }
 
 type visit struct {
-	n    *node
-	from string
-	to   []string
+	n      *node
+	from   string
+	params mail.SenderParams
+	to     []string
 }
 
 func (v *visit) Hello(context.Context, string, bool) mail.Reply { return mail.Reply{} }
-func (v *visit) Mail(_ context.Context, from mail.ReversePath, _ mail.SenderParams) mail.Reply {
-	v.from = from.String()
+func (v *visit) Mail(_ context.Context, from mail.ReversePath, p mail.SenderParams) mail.Reply {
+	v.from, v.params = from.String(), p
 	return v.n.mail
 }
 
-func (v *visit) Rcpt(_ context.Context, to mail.ForwardPath, _ mail.RecipientParams) mail.Reply {
+func (v *visit) Rcpt(_ context.Context, to mail.ForwardPath, p mail.RecipientParams) mail.Reply {
+	v.n.wish(v.params, p)
 	if v.n.hangup == to.String() {
 		return smtp.Hangup
 	}
@@ -338,6 +341,16 @@ func (v *visit) Close(error) {
 	v.n.mu.Lock()
 	defer v.n.mu.Unlock()
 	v.n.open--
+}
+
+func (n *node) wish(s mail.SenderParams, r mail.RecipientParams) {
+	text := "none"
+	if s.EnvID != "" || s.Ret != "" || r != (mail.RecipientParams{}) {
+		text = fmt.Sprint(s.EnvID, " ", s.Ret, " ", map[mail.Notify]string{mail.NotifySuccess | mail.NotifyFailure: "SUCCESS,FAILURE"}[r.Notify], " ", r.ORcpt)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wishes = append(n.wishes, text)
 }
 
 // messages returns what a node has taken, as "from to,to".
