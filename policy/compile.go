@@ -48,6 +48,7 @@ type alias struct {
 type identity struct {
 	name      string
 	maySendAs []Senders
+	mailOnly  bool
 	at        problem.Pos
 }
 
@@ -201,7 +202,7 @@ func (b *compiler) users(s Source) {
 				b.warn(place(m.At, u.At), fmt.Sprintf("user %q may send as anybody", u.Name), "list the addresses, as *@example.org")
 			}
 		}
-		b.p.identities[key] = &identity{name: u.Name, maySendAs: slices.Clone(u.MaySendAs), at: u.At}
+		b.p.identities[key] = &identity{name: u.Name, maySendAs: slices.Clone(u.MaySendAs), mailOnly: u.MailOnly, at: u.At}
 	}
 }
 

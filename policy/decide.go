@@ -154,6 +154,9 @@ func (q *query) senders() []Senders {
 	return list
 }
 
+// Knows reports whether an identity has a place in the policy. It grants nothing.
+func (p *Policy) Knows(identity string) bool { return p.identities[fold(identity)] != nil }
+
 // TrustedBy returns the name of the trusted client that an address belongs
 // to, or "". It grants nothing.
 func (p *Policy) TrustedBy(a netip.Addr) string {

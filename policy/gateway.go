@@ -182,6 +182,7 @@ func (g Passage) Closes(a netip.Addr) string {
 const (
 	NoPlace  Cause = "place_not_named"
 	InsideUs Cause = "place_inside"
+	MailOnly Cause = "token_for_mail"
 )
 
 // A passing is one question to a gateway, with all that is found for it.
@@ -214,6 +215,12 @@ var passRules = []passRule{
 	{"known", "is it somebody whom we know?", func(q *passing) *Refusal {
 		if q.identity == nil && q.trusted == nil {
 			return refuse(NeedLogin, q.gateway.At, "")
+		}
+		return nil
+	}},
+	{"token", "is its login for gateways too?", func(q *passing) *Refusal {
+		if q.identity != nil && q.identity.mailOnly {
+			return refuse(MailOnly, q.gateway.At, named(q.identity.name))
 		}
 		return nil
 	}},

@@ -28,7 +28,7 @@ func gatewaySource(t *testing.T, g ...Gateway) Source {
 	t.Helper()
 	s := Source{
 		Hash: "test", Hostname: hostOf(t, "mx.example.org"), Listeners: []Listener{{Name: "mx", Role: MX}},
-		Users:   []User{{Name: "anna"}},
+		Users:   []User{{Name: "anna"}, {Name: "anna/shop", MailOnly: true}, {Name: "anna/proxy"}},
 		Trusted: []TrustedClient{{Name: "scanner", Networks: []Network{{Prefix: netip.MustParsePrefix("192.0.2.40/32")}}}, {Name: "other", Networks: []Network{{Prefix: netip.MustParsePrefix("192.0.2.41/32")}}}},
 		Around:  Surroundings{Own: []netip.Addr{netip.MustParseAddr("203.0.113.1")}},
 	}
@@ -71,6 +71,9 @@ func TestPass(t *testing.T) {
 		{"the trusted client", scanner, "mail.example.org", 587, "scanner"},
 		{"a trusted client that lost its trust", Client{Listener: "out", Addr: scanner.Addr, Suspended: true}, "mail.example.org", 587, "true-address"},
 		{"a trusted client of another line", Client{Listener: "out", Addr: netip.MustParseAddr("192.0.2.41")}, "mail.example.org", 587, "known"},
+		{"a token for mail", Client{Listener: "out", Addr: anna.Addr, Identity: "anna/shop"}, "mail.example.org", 587, "token"},
+		{"the same from the trusted client", Client{Listener: "out", Addr: scanner.Addr, Identity: "anna/shop"}, "mail.example.org", 587, "token"},
+		{"a token for gateways too", Client{Listener: "out", Addr: anna.Addr, Identity: "anna/proxy"}, "mail.example.org", 587, "anna/proxy"},
 		{"a stranger", Client{Listener: "out", Addr: anna.Addr}, "mail.example.org", 587, "known"},
 		{"a stranger with a name that nobody has", Client{Listener: "out", Addr: anna.Addr, Identity: "mallory"}, "mail.example.org", 587, "known"},
 		{"a gateway that is not there", Client{Listener: "mx", Addr: anna.Addr, Identity: "anna"}, "mail.example.org", 587, "gateway"},

@@ -53,6 +53,7 @@ type ProvedClass struct {
 type ProvedIdentity struct {
 	Name      string   `json:"name"`
 	MaySendAs []string `json:"may_send_as"`
+	MailOnly  bool     `json:"mail_only,omitempty"`
 }
 
 // A ProvedRecipient is a forward-path of the proof and what it is. Kind is
@@ -193,17 +194,17 @@ func (v *prover) world() {
 	}
 }
 
-// people lists who may log in: each list of permitted senders once, since two
-// users with the same list are the same to every rule.
+// people lists who may log in: each list of permitted senders once, with
+// gateways and without, since two users with the same are the same to every rule.
 func (v *prover) people() {
 	v.identities = []string{"", ghost}
 	seen := map[string]bool{}
 	for _, u := range v.p.source.Users {
 		list := texts(u.MaySendAs)
-		if key := strings.Join(list, "\x00"); !seen[key] {
+		if key := fmt.Sprint(u.MailOnly, strings.Join(list, "\x00")); !seen[key] {
 			seen[key] = true
 			v.identities = append(v.identities, u.Name)
-			v.proof.Identities = append(v.proof.Identities, ProvedIdentity{Name: u.Name, MaySendAs: list})
+			v.proof.Identities = append(v.proof.Identities, ProvedIdentity{Name: u.Name, MaySendAs: list, MailOnly: u.MailOnly})
 		}
 	}
 	for _, t := range v.p.source.Trusted {

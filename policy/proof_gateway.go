@@ -65,7 +65,7 @@ func (v *prover) passage(g *Gateway, proved *ProvedGateway, c Client, class Prov
 		}
 	}
 	// What follows asks the source and not what Pass was told by.
-	user := g.Login && slices.ContainsFunc(v.p.source.Users, func(u User) bool { return fold(u.Name) == fold(c.Identity) })
+	user := g.Login && slices.ContainsFunc(v.p.source.Users, func(u User) bool { return fold(u.Name) == fold(c.Identity) && !u.MailOnly })
 	client := class.Trusted != "" && !c.Suspended && slices.ContainsFunc(g.Clients, func(a Allowed) bool { return a.Client == class.Trusted })
 	named := slices.ContainsFunc(g.To, func(r Reach) bool { return !r.any && r.port == to.Port && r.name == to.Name && r.addr == to.Addr })
 	any := slices.ContainsFunc(g.To, func(r Reach) bool { return r.any && r.port == to.Port })

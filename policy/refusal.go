@@ -34,7 +34,7 @@ func Causes() []Cause {
 	return []Cause{
 		NoSuchListener, Form, NeedTLS, NeedLogin, NoIdentity, NotYours, NotTrusted, TrustWithdrawn,
 		NotTheClients, Relaying, UnknownMailbox, Unreachable, AuthorNotYours,
-		NoPlace, InsideUs,
+		NoPlace, InsideUs, MailOnly,
 	}
 }
 
@@ -128,6 +128,7 @@ var catalogue = map[Cause]text{
 	UnknownMailbox: {550, "5.1.1", "No such mailbox here; check the spelling of %s"},
 	Unreachable:    {550, "5.1.2", "%s is no domain that mail can be sent to; check the address"},
 	NoPlace:        {550, "5.7.1", "%s is not a place that this gateway leads to; ask your administrator to name it"},
+	MailOnly:       {550, "5.7.1", "%s is a token for mail; ask your administrator for one that is made with --gateway"},
 	InsideUs:       {550, "5.7.1", "%s is inside this network; ask your administrator to name its address"},
 	AuthorNotYours: {550, "5.7.1", "The From line %s does not belong to %s; use an address of your own"},
 }

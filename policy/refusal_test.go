@@ -126,11 +126,11 @@ func replies(t *testing.T) []byte {
 	if out == nil {
 		t.Fatal(err)
 	}
-	for _, to := range []string{"mail.far.example:25", "127.0.0.1:443"} {
-		r := reaches(t, to)[0]
-		_, refusal := out.Pass(Client{Listener: "out", Identity: "anna"}, Place{Name: r.name, Addr: r.addr, Port: r.port})
+	for _, c := range []struct{ who, to string }{{"anna", "mail.far.example:25"}, {"anna", "127.0.0.1:443"}, {"anna/shop", "www.far.example:443"}} {
+		r := reaches(t, c.to)[0]
+		_, refusal := out.Pass(Client{Listener: "out", Identity: c.who}, Place{Name: r.name, Addr: r.addr, Port: r.port})
 		if refusal == nil {
-			t.Fatalf("anna is led to %s", to)
+			t.Fatalf("%s is led to %s", c.who, c.to)
 		}
 		seen[string(refusal.Cause)] = true
 		fmt.Fprintf(&b, "%s\n\t%s\n", refusal.Cause, refusal.Error())

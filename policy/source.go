@@ -94,6 +94,7 @@ type Alias struct {
 type User struct {
 	Name      string
 	MaySendAs []Senders
+	MailOnly  bool // no gateway leads it anywhere: a token that was made for mail
 	At        problem.Pos
 }
 

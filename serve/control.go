@@ -87,6 +87,7 @@ func (r *Relay) serveControl(ctx context.Context, l net.Listener) error {
 	}
 	r.handleBackups(mux)
 	r.handleTraffic(mux)
+	r.handleUsers(mux)
 	// curl --unix-socket STATE/control http://postern/debug/pprof/profile
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

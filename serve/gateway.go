@@ -71,7 +71,7 @@ var gatewayLimits = forward.Limits{Connections: 10_000, PerClient: 500}
 func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *identity.Login) {
 	for _, w := range g.settings.Gateways {
 		gate := guard.Gateway{
-			Name: w.Name, Policy: r.policy, Login: logins{login}, State: &r.guard, Private: w.Private, Shared: isRoad(g), NewID: queue.NewID,
+			Name: w.Name, Policy: r.policy, Login: logins{login, r.policy}, State: &r.guard, Private: w.Private, Shared: isRoad(g), NewID: queue.NewID,
 			Limits: g.settings.Guard, Resolve: lookups{r}.Addresses, Dial: dialTunnel, Open: &r.open, Watch: r.tunnel,
 			Tunnels: w.Limits, Spent: r.spentNow,
 		}

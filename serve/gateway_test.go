@@ -116,16 +116,25 @@ func TestGatewaysOfARelay(t *testing.T) {
 		if err := r.users.Add(identity.NewUser{Name: "ben", Password: password, MaySendAs: []string{"ben@example.org"}}); err != nil {
 			t.Fatal(err)
 		}
-		r.waitFor("ben", true)
+		mail := must(r.users.AddToken("ben", identity.NewToken{Name: "shop"}))
+		proxy := must(r.users.AddToken("ben", identity.NewToken{Name: "proxy", Gateway: true}))
+		if err := Dial(r.state).UsersChanged(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		for _, gateway := range []string{"socks", "connect", "h2"} {
 			got, err := r.through(gateway, secure, inner, "ben", password)
 			if err != nil || got != "220 inner\r\necho hello\r\n" {
 				t.Errorf("%s: %q, %v", gateway, got, err)
 			}
 			<-reached
+			if got, err := r.through(gateway, secure, inner, "ben/proxy", string(proxy)); err != nil || got != "220 inner\r\necho hello\r\n" {
+				t.Errorf("%s, a token for gateways too: %q, %v", gateway, got, err)
+			}
+			<-reached
 			for _, c := range []struct{ name, to, user, pass string }{
 				{"a stranger", inner, "", ""},
 				{"a guess", inner, "ben", "not-this"},
+				{"a token for mail", inner, "ben/shop", string(mail)},
 				{"another place", "127.0.0.1:25", "ben", password},
 				{"another name for it", "localhost:" + inner[strings.LastIndexByte(inner, ':')+1:], "ben", password},
 			} {

@@ -77,8 +77,13 @@ const FirstUser = "postern"
 
 // New opens the state, makes the configuration a generation that is proved
 // and audited, and binds its sockets. Nothing is served before Run.
-func New(ctx context.Context, o Options) (*Relay, error) {
+func New(ctx context.Context, o Options) (_ *Relay, err error) {
 	r := &Relay{o: o, since: time.Now(), around: surroundings, ending: make(chan struct{}), self: Dial(o.State.Path), metrics: newMetrics(), guesses: identity.NewGuesses(identity.GuessLimits{}), pool: identity.NewPool(0, 0, 0)}
+	defer func() {
+		if err != nil && r.first != "" { // nobody was told the password
+			err = errors.Join(err, r.users.Remove(FirstUser))
+		}
+	}()
 	settings, err := o.Load()
 	if err != nil {
 		return nil, err

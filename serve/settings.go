@@ -21,6 +21,7 @@ type Settings struct {
 	Listeners []Listener    // one for each of the policy's, by name
 	Gateways  []Gateway     // the same
 	TLS       Certificate
+	Methods   []string           // login methods that are switched on; empty: all
 	ClientCAs []string           // PEM files: who may log in with a client certificate
 	Hops      map[string]NextHop // by domain in A-labels: where its mailboxes are
 	Routes    []Route

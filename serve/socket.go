@@ -257,7 +257,7 @@ func (r *Relay) serve(g *generation, s *serving) {
 	r.serving = s
 	r.ears.Store(&s.ears)
 	limits := g.settings.Guard
-	login := identity.NewLogin(identity.Options{Store: r.users, Guesses: r.guesses, Pool: r.pool, ClientCAs: g.tls.clients})
+	login := identity.NewLogin(identity.Options{Store: r.users, Guesses: r.guesses, Pool: r.pool, ClientCAs: g.tls.clients, Mechanisms: g.settings.Methods})
 	asker := callout.New(g.settings.Policy.Hostname.ASCII(), func(d mail.Domain) (callout.Hop, error) {
 		hop, err := g.hop(d)
 		if hop.Ask != nil {
@@ -269,7 +269,7 @@ func (r *Relay) serve(g *generation, s *serving) {
 		guarded := &guard.SMTP{
 			Name: g.settings.Policy.Hostname.ASCII(), Listener: l.Name, Role: l.Role,
 			Policy: r.policy,
-			Intake: r.queue, NewID: queue.NewID, Login: logins{login}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Hold: r.withhold, Shared: isRoad(g),
+			Intake: r.queue, NewID: queue.NewID, Login: logins{login, r.policy}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Hold: r.withhold, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
 		for _, e := range s.of(l.Name) {

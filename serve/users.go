@@ -5,17 +5,19 @@ import (
 	"crypto/tls"
 	"slices"
 	"strings"
+	"time"
 
 	"postern/guard"
 	"postern/internal/identity"
 	"postern/internal/machine"
+	"postern/mail"
 	"postern/policy"
 )
 
-// storedUsers returns the users and tokens of the store as the policy wants
-// them, and the names of those who are disabled. A right that the policy
-// cannot read is none: the command line has checked them.
-func storedUsers(store *identity.Store) (users []policy.User, disabled []string) {
+// storedUsers returns the users and the tokens of the store as the policy wants
+// them, and the names of those who are disabled. A right that the policy cannot
+// read is none: the command line has checked them.
+func storedUsers(store *identity.Store) (users, tokens []policy.User, disabled []string) {
 	for _, u := range store.List() {
 		if u.Disabled {
 			disabled = append(disabled, u.Name)
@@ -25,11 +27,49 @@ func storedUsers(store *identity.Store) (users []policy.User, disabled []string)
 		for _, t := range u.Tokens {
 			name := u.Name + "/" + t.Name
 			if account, ok := store.Lookup(name); ok {
-				users = append(users, policy.User{Name: name, MaySendAs: senders(account.MaySendAs)})
+				tokens = append(tokens, policy.User{Name: name, MaySendAs: senders(account.MaySendAs), MailOnly: !account.Gateway})
 			}
 		}
 	}
-	return users, disabled
+	return users, tokens, disabled
+}
+
+// WithStored returns the users of a configuration and those of the store, as
+// the relay puts them in force. A token has no more rights than its user has
+// now, wherever they are written.
+func WithStored(written []policy.User, store *identity.Store) []policy.User {
+	users, tokens, disabled := storedUsers(store)
+	all := merge(without(written, disabled), users)
+	for _, t := range tokens {
+		owner, _, _ := strings.Cut(t.Name, "/")
+		i := slices.IndexFunc(all, func(u policy.User) bool { return strings.EqualFold(u.Name, owner) })
+		if i < 0 {
+			continue
+		}
+		if t.MaySendAs, t.At = held(all[i].MaySendAs, t.MaySendAs), all[i].At; len(t.MaySendAs) == 0 {
+			t.MaySendAs = nil
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// held returns what a token may send as. What it has of its user names the line
+// that gave it to the user.
+func held(user, token []policy.Senders) []policy.Senders {
+	if len(token) == 0 {
+		return user
+	}
+	return senders(identity.Held(Words(user), Words(token)))
+}
+
+// Words returns senders as they are written.
+func Words(list []policy.Senders) []string {
+	words := make([]string, 0, len(list))
+	for _, s := range list {
+		words = append(words, s.String())
+	}
+	return words
 }
 
 func senders(words []string) []policy.Senders {
@@ -78,19 +118,23 @@ func surroundings(report func(error)) policy.Surroundings {
 	return around
 }
 
-// logins is the store as the guard knows it.
-type logins struct{ of *identity.Login }
+// logins is the store as the guard knows it, beside the policy in force.
+type logins struct {
+	of     *identity.Login
+	policy func() *policy.Policy
+}
 
 func (l logins) Mechanisms(state *tls.ConnectionState) []string { return l.of.Mechanisms(state) }
 
 func (l logins) Login(ctx context.Context, c guard.LoginClient, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) guard.LoginResult {
 	r := l.of.Authenticate(ctx, identity.Client{Addr: c.Addr, TLS: c.TLS, Shared: c.Shared, Private: c.Private}, mechanism, initial, challenge)
+	if r.Identity != "" && !l.policy().Knows(r.Identity) {
+		// The store has somebody whom the policy in force does not know yet; it is
+		// judged with them now. What they send would be refused for good.
+		return guard.LoginResult{
+			Reply: mail.NewReply(454, "4.7.0", "This login is new and not in force yet; try again in some seconds"), Wait: time.Second,
+			Why: r.Reason + ", whom the policy in force does not know yet",
+		}
+	}
 	return guard.LoginResult{Identity: r.Identity, Reply: r.Reply, Wait: r.Delay, Why: r.Reason}
-}
-
-// WithStored returns the users of a configuration and those of the store, as
-// the relay puts them in force.
-func WithStored(written []policy.User, store *identity.Store) []policy.User {
-	stored, disabled := storedUsers(store)
-	return merge(without(written, disabled), stored)
 }

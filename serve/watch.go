@@ -50,7 +50,7 @@ func (r *Relay) watch(ctx context.Context) error {
 				continue
 			}
 			refused, at = now, time.Now() // if so, that is tried again
-			r.complain(r.judgeAgain(ctx, "the users were"))
+			r.complain(r.usersChanged(ctx))
 		case <-around.C:
 			r.lookAround(ctx)
 		case <-back.C:
@@ -65,8 +65,8 @@ func (r *Relay) watch(ctx context.Context) error {
 
 // fingerprint tells two states of the users apart.
 func (r *Relay) fingerprint() [32]byte {
-	users, disabled := storedUsers(r.users)
-	return sha256.Sum256(fmt.Appendf(nil, "%v %v", users, disabled))
+	users, tokens, disabled := storedUsers(r.users)
+	return sha256.Sum256(fmt.Appendf(nil, "%v %v %v", users, tokens, disabled))
 }
 
 // judgeAgain puts the users of the store and the machine's own addresses, as
@@ -75,6 +75,22 @@ func (r *Relay) fingerprint() [32]byte {
 func (r *Relay) judgeAgain(ctx context.Context, changed string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.judgeHeld(ctx, changed)
+}
+
+// usersChanged is judgeAgain for the users, unless somebody else has put them in
+// force meanwhile.
+func (r *Relay) usersChanged(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fingerprint() == r.current.Load().users {
+		return nil
+	}
+	return r.judgeHeld(ctx, "the users were")
+}
+
+// judgeHeld is judgeAgain with r.mu held.
+func (r *Relay) judgeHeld(ctx context.Context, changed string) error {
 	old := r.current.Load()
 	g, err := r.judge(ctx, old.settings, old.tls) // the listeners go on, with their certificate
 	if err != nil {

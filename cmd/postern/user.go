@@ -2,43 +2,60 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"postern/guard"
 	"postern/internal/identity"
 	"postern/internal/plaintext"
+	"postern/internal/problem"
 	"postern/policy"
+	"postern/serve"
 )
 
 func userCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "user",
 		Short: "who may log in, and what they may send as",
-		Long: `Users are kept in the state folder; a running relay takes changes over within
-seconds. Passwords are asked for on a terminal, or read with --password-stdin;
-they are never arguments.`,
+		Long: `Users are kept in the state folder; what they may send as stands there or in
+the configuration, which goes before. A running relay is told of each change,
+and the command comes back when it is in force. Passwords are asked for on a
+terminal, or read with --password-stdin; they are never arguments.`,
 	}
 	c.AddCommand(userAdd(), userPasswd(), userSwitch("disable", "keep a user and its tokens from logging in and sending", (*identity.Store).Disable),
-		userSwitch("enable", "undo disable", (*identity.Store).Enable), userSwitch("remove", "remove a user and its tokens", (*identity.Store).Remove),
-		userSenders(), userList(), userImport(), userToken())
+		userSwitch("enable", "undo disable, and forget failed logins", (*identity.Store).Enable), userSwitch("remove", "remove a user and its tokens", (*identity.Store).Remove),
+		userSenders(), userList(), userImport(), userToken(), userLocked(), userUnlock())
 	return c
 }
 
+// people are the users of a state folder, with what the configuration says of
+// users.
+type people struct {
+	*identity.Store
+	folder  string
+	written []policy.User
+}
+
 // users opens the store of the state folder.
-func (p *place) users() (*identity.Store, error) {
+func (p *place) users(c *cobra.Command) (*people, error) {
 	path, err := p.folder()
 	if err != nil {
 		return nil, err
+	}
+	all := &people{folder: path}
+	var methods []string
+	if p.file() != "" {
+		settings, err := p.settings()
+		if err != nil { // what is wrong there is no matter of these users'
+			fmt.Fprintln(c.ErrOrStderr(), "the configuration has mistakes (postern config check); what it says of users counts as far as it could be read")
+		}
+		all.written, methods = settings.Policy.Users, settings.Methods
 	}
 	if err := p.founded(path); err != nil {
 		return nil, &exit{code: exitIO, err: err}
@@ -46,11 +63,45 @@ func (p *place) users() (*identity.Store, error) {
 	if _, err := become(path); err != nil {
 		return nil, err
 	}
-	store, err := identity.Open(path)
-	if err != nil {
+	if all.Store, err = identity.Open(path); err != nil {
 		return nil, &exit{code: exitIO, err: err}
 	}
-	return store, nil
+	all.Methods(methods)
+	return all, nil
+}
+
+// sends returns what a user may send as, and the line that says so; the zero
+// place is the store.
+func (all *people) sends(name string) ([]string, problem.Pos) {
+	for _, u := range all.written {
+		if strings.EqualFold(u.Name, name) {
+			return serve.Words(u.MaySendAs), u.At
+		}
+	}
+	for _, u := range all.List() {
+		if strings.EqualFold(u.Name, name) {
+			return u.MaySendAs, problem.Pos{}
+		}
+	}
+	return nil, problem.Pos{}
+}
+
+// has reports whether the store has a user of a name.
+func (all *people) has(name string) bool {
+	return slices.ContainsFunc(all.List(), func(u identity.User) bool { return strings.EqualFold(u.Name, name) })
+}
+
+// changed tells a relay that runs on the state folder, and waits until what was
+// changed is in force there. Failed logins of those who are named are forgotten.
+func (all *people) changed(c *cobra.Command, forgive ...string) error {
+	switch err := serve.Dial(all.folder).UsersChanged(c.Context(), forgive...); {
+	case errors.Is(err, serve.ErrNotRunning):
+		return nil // it is in force at the next start
+	case err != nil:
+		return &exit{code: exitConfig, err: fmt.Errorf("it is written, and the running relay has not put it in force: %w", err), help: "what was in force before stays so until that is mended"}
+	}
+	fmt.Fprintln(c.OutOrStdout(), "in force")
+	return nil
 }
 
 // secrets is how a password comes in.
@@ -64,9 +115,7 @@ func (s *secrets) add(c *cobra.Command) {
 func (s *secrets) read(c *cobra.Command) (identity.Secret, error) {
 	switch {
 	case s.generate:
-		password := identity.Generate()
-		fmt.Fprintf(c.OutOrStdout(), "password  %s   (shown once)\n", string(password))
-		return password, nil
+		return identity.Generate(), nil
 	case s.stdin:
 		line, err := bufio.NewReader(plaintext.Reader(io.LimitReader(c.InOrStdin(), 4096))).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -88,6 +137,13 @@ func (s *secrets) read(c *cobra.Command) (identity.Secret, error) {
 		return "", usage("the two passwords differ; nothing was changed")
 	}
 	return identity.Secret(one), nil
+}
+
+// show prints a password that was made, once it is somebody's.
+func (s *secrets) show(w io.Writer, password identity.Secret) {
+	if s.generate {
+		fmt.Fprintf(w, "password  %s   (shown once)\n", string(password))
+	}
 }
 
 // checkSenders refuses what the policy could not read.
@@ -115,19 +171,29 @@ func userAdd() *cobra.Command {
 			if err := checkSenders(as); err != nil {
 				return err
 			}
-			store, err := p.users()
+			store, err := p.users(c)
 			if err != nil {
 				return err
 			}
-			password, err := s.read(c)
-			if err != nil {
-				return err
-			}
-			if err := store.Add(identity.NewUser{Name: args[0], Password: password, MaySendAs: as, Certificate: certificate}); err != nil {
+			u := identity.NewUser{Name: args[0], MaySendAs: as, Certificate: certificate}
+			if err := store.Free(u.Name); err != nil { // before a password is asked for
 				return &exit{code: exitUsage, err: err}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "user %s added; may send as %s\n", args[0], orNobody(as))
-			return nil
+			if !certificate || s.stdin || s.generate {
+				if u.Password, err = s.read(c); err != nil {
+					return err
+				}
+			}
+			if err := store.Add(u); err != nil {
+				return &exit{code: exitUsage, err: err}
+			}
+			list, at := store.sends(u.Name)
+			fmt.Fprintf(c.OutOrStdout(), "user %s added; may send as %s%s\n", u.Name, orNobody(list), written(at))
+			if !at.IsZero() && len(as) > 0 {
+				fmt.Fprintln(c.ErrOrStderr(), "the configuration says what this user may send as, so --may-send-as has no effect until that line goes")
+			}
+			s.show(c.OutOrStdout(), u.Password)
+			return store.changed(c)
 		},
 	}
 	c.Flags().StringSliceVar(&as, "may-send-as", nil, "an `ADDRESS`, *@domain, * or <>; may be repeated")
@@ -135,6 +201,14 @@ func userAdd() *cobra.Command {
 	s.add(c)
 	p.add(c)
 	return c
+}
+
+// written names the line that says something; nothing for the store.
+func written(at problem.Pos) string {
+	if at.IsZero() {
+		return ""
+	}
+	return "  " + at.String()
 }
 
 func orNobody(list []string) string {
@@ -151,9 +225,12 @@ func userPasswd() *cobra.Command {
 		Use: "passwd NAME", Short: "give a user a new password", Args: cobra.ExactArgs(1),
 		Example: `  postern user passwd anna --generate`,
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := p.users()
+			store, err := p.users(c)
 			if err != nil {
 				return err
+			}
+			if err := store.Known(args[0]); err != nil { // before a password is asked for
+				return &exit{code: exitUsage, err: err}
 			}
 			password, err := s.read(c)
 			if err != nil {
@@ -163,7 +240,8 @@ func userPasswd() *cobra.Command {
 				return &exit{code: exitUsage, err: err}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "user %s has a new password; the old one is refused from now on\n", args[0])
-			return nil
+			s.show(c.OutOrStdout(), password)
+			return store.changed(c, args[0])
 		},
 	}
 	s.add(c)
@@ -177,15 +255,15 @@ func userSwitch(verb, short string, do func(*identity.Store, string) error) *cob
 		Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
 		Example: "  postern user " + verb + " anna",
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := p.users()
+			store, err := p.users(c)
 			if err != nil {
 				return err
 			}
-			if err := do(store, args[0]); err != nil {
+			if err := do(store.Store, args[0]); err != nil {
 				return &exit{code: exitUsage, err: err}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "user %s: %sd\n", args[0], verb)
-			return nil
+			return store.changed(c, args[0])
 		},
 	}
 	p.add(c)
@@ -201,68 +279,23 @@ func userSenders() *cobra.Command {
 			if err := checkSenders(args[1:]); err != nil {
 				return err
 			}
-			store, err := p.users()
+			store, err := p.users(c)
 			if err != nil {
 				return err
 			}
 			if err := store.SetSenders(args[0], args[1:]); err != nil {
 				return &exit{code: exitUsage, err: err}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "user %s may send as %s\n", args[0], orNobody(args[1:]))
-			return nil
+			list, at := store.sends(args[0])
+			fmt.Fprintf(c.OutOrStdout(), "user %s may send as %s%s\n", args[0], orNobody(list), written(at))
+			if !at.IsZero() {
+				fmt.Fprintln(c.ErrOrStderr(), "the configuration says what this user may send as, so what was given here has no effect until that line goes")
+			}
+			return store.changed(c)
 		},
 	}
 	p.add(c)
 	return c
-}
-
-func userList() *cobra.Command {
-	var p place
-	var asJSON bool
-	c := &cobra.Command{
-		Use: "list", Short: "print all users", Args: cobra.NoArgs,
-		Example: `  postern user list`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			store, err := p.users()
-			if err != nil {
-				return err
-			}
-			list := store.List()
-			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(list)
-			}
-			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "USER\tMAY SEND AS\tLAST USE\t")
-			for _, u := range list {
-				state := ""
-				if u.Disabled {
-					state = "disabled"
-				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, orDash(u.MaySendAs), orNever(u.LastUse), state)
-				for _, k := range u.Tokens {
-					fmt.Fprintf(t, "%s/%s\t%s\t%s\t%s\n", u.Name, k.Name, orDash(k.MaySendAs), orNever(k.LastUse), k.Rate)
-				}
-			}
-			return t.Flush()
-		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	p.add(c)
-	return c
-}
-
-func orDash(list []string) string {
-	if len(list) == 0 {
-		return "-"
-	}
-	return strings.Join(list, ", ")
-}
-
-func orNever(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.Local().Format("2006-01-02 15:04")
 }
 
 func userImport() *cobra.Command {
@@ -285,7 +318,7 @@ password. - reads standard input.`,
 				defer f.Close()
 				in, name = f, args[0]
 			}
-			store, err := p.users()
+			store, err := p.users(c)
 			if err != nil {
 				return err
 			}
@@ -294,64 +327,9 @@ password. - reads standard input.`,
 			if err != nil {
 				return &exit{code: exitUsage, err: err}
 			}
-			return nil
+			return store.changed(c)
 		},
 	}
-	p.add(c)
-	return c
-}
-
-func userToken() *cobra.Command {
-	var p place
-	var as []string
-	var rate string
-	var life time.Duration
-	var remove bool
-	c := &cobra.Command{
-		Use:   "token USER NAME",
-		Short: "make a password for one application, or remove it",
-		Long: `A token logs in as USER/NAME and may send as no more than its user may. Its
-secret is shown once.`,
-		Example: `  # a shop that may send from one address, a hundred messages an hour
-  postern user token anna shop --may-send-as shop@example.org --rate 100/h
-
-  # it is no longer used
-  postern user token anna shop --remove`,
-		Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			store, err := p.users()
-			if err != nil {
-				return err
-			}
-			if remove {
-				if err := store.RemoveToken(args[0], args[1]); err != nil {
-					return &exit{code: exitUsage, err: err}
-				}
-				fmt.Fprintf(c.OutOrStdout(), "token %s/%s removed\n", args[0], args[1])
-				return nil
-			}
-			if err := checkSenders(as); err != nil {
-				return err
-			}
-			if _, err := guard.ParseRate(rate); rate != "" && err != nil {
-				return usage("--rate: %w", err)
-			}
-			k := identity.NewToken{Name: args[1], MaySendAs: as, Rate: rate}
-			if life > 0 {
-				k.Expires = time.Now().Add(life)
-			}
-			secret, err := store.AddToken(args[0], k)
-			if err != nil {
-				return &exit{code: exitUsage, err: err}
-			}
-			fmt.Fprintf(c.OutOrStdout(), "user      %s/%s\npassword  %s   (shown once)\n", args[0], args[1], string(secret))
-			return nil
-		},
-	}
-	c.Flags().StringSliceVar(&as, "may-send-as", nil, "an `ADDRESS` of the user's; may be repeated")
-	c.Flags().StringVar(&rate, "rate", "", "messages a time, as 100/h (default: the user's)")
-	c.Flags().DurationVar(&life, "expires", 0, "after this `TIME` it is refused (default: never)")
-	c.Flags().BoolVar(&remove, "remove", false, "remove the token")
 	p.add(c)
 	return c
 }

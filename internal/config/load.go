@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"postern/guard"
+	"postern/internal/identity"
 	"postern/internal/problem"
 	"postern/mail"
 	"postern/policy"
@@ -30,6 +31,7 @@ var blocks = []*block{&listenerBlock, &tlsBlock, &domainBlock, &userBlock, &trus
 var top = block{name: "the file", words: []word{
 	{"hostname", "text", "", "the name of this host: in the banner, in EHLO and in trace fields"},
 	{"state", "text", "the XDG state folder", "the folder of the queue, the users and the certificate"},
+	{"login_methods", "list", "all", "how users may log in: " + strings.Join(identity.MechanismNames(), ", ") + "; gateways need PLAIN"},
 	{"resolver", "text", "those of /etc/resolv.conf", "the DNS server that is asked, as 127.0.0.1:53"},
 }}
 
@@ -110,6 +112,13 @@ func (r *reader) file(body *hclsyntax.Body) {
 			r.stop(v.at, fmt.Sprintf("state %q is no absolute path", v.text), `write state = "/var/lib/postern"`)
 		} else {
 			r.settings.State = v.text
+		}
+	}
+	for _, v := range s.texts("login_methods") {
+		if name := strings.ToUpper(v.text); slices.Contains(identity.MechanismNames(), name) {
+			r.settings.Methods = append(r.settings.Methods, name)
+		} else {
+			r.stop(v.at, fmt.Sprintf("login_methods: we have no %q", v.text), "choose from "+strings.Join(identity.MechanismNames(), ", "))
 		}
 	}
 	if v, ok := s.text("resolver"); ok {

@@ -38,9 +38,10 @@ func byName(x, y record) int { return strings.Compare(x.Name, y.Name) }
 type tokenRecord struct {
 	Name      string    `json:"name"`
 	Password  string    `json:"password"`
-	SCRAM     string    `json:"scram_sha_256"`
+	SCRAM     string    `json:"scram_sha_256,omitempty"`
 	MaySendAs []string  `json:"may_send_as,omitempty"`
 	Rate      string    `json:"rate,omitempty"`
+	Gateway   bool      `json:"gateway,omitempty"`
 	Created   time.Time `json:"created"`
 	Expires   time.Time `json:"expires,omitzero"`
 }
@@ -63,6 +64,7 @@ func (a *account) usable(now time.Time) bool {
 type book struct {
 	users    []record // by name
 	accounts map[string]*account
+	rounds   []int // of all SCRAM keys, the fewest first
 }
 
 // readBook reads users.json strictly: one unknown word, and none of it is
@@ -101,6 +103,12 @@ func readBook(file string, data []byte) (*book, error) {
 		return nil, fail(dec.InputOffset(), "something follows the list of users")
 	}
 	slices.SortFunc(b.users, byName)
+	for _, a := range b.accounts {
+		if n := roundsOf(a); n > 0 {
+			b.rounds = append(b.rounds, n)
+		}
+	}
+	slices.Sort(b.rounds)
 	return b, nil
 }
 
@@ -156,7 +164,7 @@ func (b *book) add(r record) error {
 		return err
 	}
 	b.accounts[r.Name] = &account{
-		Account:    Account{Identity: r.Name, User: r.Name, MaySendAs: r.MaySendAs},
+		Account:    Account{Identity: r.Name, User: r.Name, MaySendAs: r.MaySendAs, Gateway: true},
 		credential: c, certificate: r.Certificate, disabled: r.Disabled,
 	}
 	for _, t := range r.Tokens {
@@ -188,11 +196,9 @@ func (b *book) addToken(r record, t tokenRecord) error {
 	if c.password == nil {
 		return errors.New("it has no verifier")
 	}
-	a := &account{Account: Account{Identity: join(r.Name, name), User: r.Name, Rate: t.Rate}, credential: c, disabled: r.Disabled, expires: t.Expires}
-	for _, entry := range t.MaySendAs {
-		if covered(r.MaySendAs, entry) { // the user may have lost it since
-			a.MaySendAs = append(a.MaySendAs, entry)
-		}
+	a := &account{
+		Account:    Account{Identity: join(r.Name, name), User: r.Name, MaySendAs: t.MaySendAs, Rate: t.Rate, Gateway: t.Gateway},
+		credential: c, disabled: r.Disabled, expires: t.Expires,
 	}
 	b.accounts[a.Identity] = a
 	return nil

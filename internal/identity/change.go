@@ -99,11 +99,29 @@ func (s *Store) Add(u NewUser) error {
 	}
 	r := record{Name: name, MaySendAs: slices.Clone(u.MaySendAs), Certificate: u.Certificate, Created: now(), Changed: now()}
 	if u.Password != "" || !u.Certificate {
-		if r.Password, r.SCRAM, err = newVerifiers(u.Password, name, u.MaySendAs); err != nil {
+		if r.Password, r.SCRAM, err = s.newVerifiers(u.Password, name, u.MaySendAs); err != nil {
 			return err
 		}
 	}
 	return s.change(func(users *[]record) error { return insert(users, r) })
+}
+
+// Free returns nil for a name that a new user may have.
+func (s *Store) Free(name string) error {
+	n, err := named("user", name)
+	if err == nil && s.account(n) != nil {
+		err = exists(n)
+	}
+	return err
+}
+
+// Known returns nil for the name of a user.
+func (s *Store) Known(name string) error {
+	n, err := named("user", name)
+	if err == nil && s.account(n) == nil {
+		err = unknown(n)
+	}
+	return err
 }
 
 func unknown(name string) error {
@@ -123,15 +141,16 @@ func insert(users *[]record, r record) error {
 }
 
 // newVerifiers checks a chosen password and returns what is kept of it.
-func newVerifiers(password Secret, name string, senders []string) (hash, keys string, err error) {
+func (s *Store) newVerifiers(password Secret, name string, senders []string) (hash, keys string, err error) {
 	if err := CheckPassword(password, append([]string{name}, senders...)...); err != nil {
 		return "", "", err
 	}
-	c, err := newCredential(password)
+	c, err := newCredential(password, s.scramRounds())
 	if err != nil {
 		return "", "", err
 	}
-	return c.password.String(), c.keys.String(), nil
+	hash, keys = c.texts()
+	return hash, keys, nil
 }
 
 // SetPassword gives a user a new password, under the same conditions as Add.
@@ -145,7 +164,7 @@ func (s *Store) SetPassword(name string, password Secret) error {
 	if a := s.account(n); a != nil {
 		senders = a.MaySendAs
 	}
-	hash, keys, err := newVerifiers(password, n, senders)
+	hash, keys, err := s.newVerifiers(password, n, senders)
 	if err != nil {
 		return err
 	}
@@ -203,21 +222,22 @@ func (s *Store) AddToken(user string, t NewToken) (Secret, error) {
 		return "", wrong("token "+strconv.Quote(name)+": "+err.Error(), "")
 	}
 	secret := newTokenSecret()
-	c, err := newCredential(secret)
+	c, err := newCredential(secret, s.scramRounds())
 	if err != nil {
 		return "", err
 	}
-	made := tokenRecord{Name: name, Password: c.password.String(), SCRAM: c.keys.String(), Rate: t.Rate, Created: now(), Expires: t.Expires}
+	made := tokenRecord{Name: name, MaySendAs: slices.Clone(t.MaySendAs), Rate: t.Rate, Gateway: t.Gateway, Created: now(), Expires: t.Expires}
+	made.Password, made.SCRAM = c.texts()
 	err = s.edit(user, func(r *record) error {
 		if slices.ContainsFunc(r.Tokens, func(have tokenRecord) bool { return have.Name == name }) {
 			return wrong("token exists: "+strconv.Quote(join(r.Name, name)), "choose another name, or remove it first; a secret cannot be shown again")
 		}
-		made.MaySendAs = slices.Clone(t.MaySendAs)
-		if len(made.MaySendAs) == 0 {
-			made.MaySendAs = slices.Clone(r.MaySendAs)
+		owned := r.MaySendAs
+		if t.Users != nil {
+			owned = t.Users
 		}
 		for _, entry := range made.MaySendAs {
-			if !covered(r.MaySendAs, entry) {
+			if !covered(owned, entry) {
 				return wrong("token "+strconv.Quote(name)+": "+strconv.Quote(r.Name)+" itself may not send as "+strconv.Quote(entry), "give the token less, or the user more")
 			}
 		}
@@ -260,12 +280,12 @@ func (s *Store) upgrade(proven *account, c credential) error {
 				continue
 			}
 			if token == "" && r.Password == old {
-				r.Password, r.SCRAM = c.password.String(), c.keys.String()
+				r.Password, r.SCRAM = c.texts()
 			}
 			r.Tokens = slices.Clone(r.Tokens)
 			for j, t := range r.Tokens {
 				if t.Name == token && t.Password == old {
-					r.Tokens[j].Password, r.Tokens[j].SCRAM = c.password.String(), c.keys.String()
+					r.Tokens[j].Password, r.Tokens[j].SCRAM = c.texts()
 				}
 			}
 			(*users)[i] = r

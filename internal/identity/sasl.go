@@ -74,6 +74,9 @@ func NewLogin(o Options) *Login {
 	for _, name := range o.Mechanisms {
 		l.allowed = append(l.allowed, strings.ToUpper(name))
 	}
+	if o.Store != nil {
+		o.Store.Methods(l.allowed)
+	}
 	return l
 }
 
@@ -324,8 +327,8 @@ func (l *Login) judge(ctx context.Context, acc *account, t try, password string,
 	var failed error
 	err := l.pool.do(ctx, t.familiar, func() {
 		p.right = l.match(p.v, p.typed) && usable
-		if p.right && !acc.current() {
-			p.fresh, failed = newCredential(Secret(password))
+		if p.right && !acc.current(l.store.scramRounds()) {
+			p.fresh, failed = newCredential(Secret(password), l.store.scramRounds())
 		}
 	})
 	if failed != nil {

@@ -295,10 +295,10 @@ func TestImportedUserIsMadeStronger(t *testing.T) {
 	if r := plain("sesame-42-lane"); r.Identity != "bert" {
 		t.Fatalf("the right password: %v", r.Reply)
 	}
-	if u := s.List()[0]; u.Password != "argon2id" || !u.SCRAM {
+	if u := s.List()[0]; u.Password != "argon2id" || u.SCRAM == 0 {
 		t.Errorf("after the first login: %+v", u)
 	}
-	if a := openStore(t, s.dir).account("bert"); !a.current() || !a.password.matches("sesame-42-lane") {
+	if a := openStore(t, s.dir).account("bert"); !a.current(fewRounds) || !a.password.matches("sesame-42-lane") {
 		t.Error("the file does not have the new verifier")
 	}
 	hashed.Store(0)
@@ -316,7 +316,7 @@ func TestUpgradeLeavesWhatChangedMeanwhile(t *testing.T) {
 	if err := s.SetPassword("bert", goodPassword); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCredential("sesame-42-lane")
+	c, err := newCredential("sesame-42-lane", fewRounds)
 	if err != nil {
 		t.Fatal(err)
 	}

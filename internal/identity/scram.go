@@ -5,6 +5,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
+	"fmt"
 	"strings"
 	"time"
 
@@ -152,13 +154,22 @@ func unproven(acc *account) string {
 }
 
 // nobody returns keys that no password fits, with a salt that is the same each
-// time a name is tried, as it is with users that exist (RFC 5802 section 9).
+// time a name is tried, as it is with users that exist (RFC 5802 section 9), and
+// with as many rounds as one of them has.
 func (l *Login) nobody(name string) scram.StoredCredentials {
 	if user, token, err := parseIdentity(name); err == nil {
 		name = join(user, token)
 	}
-	h := hmac.New(sha256.New, l.store.salt)
-	h.Write([]byte(name))
-	k := scramKeys{scramIterations, h.Sum(nil)[:16], random(sha256.Size), random(sha256.Size)}
+	mark := func(text string) []byte {
+		h := hmac.New(sha256.New, l.store.salt)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	sum := mark(name)
+	rounds := l.store.roundsLike(binary.BigEndian.Uint64(sum[16:]))
+	if rounds != formerRounds { // keys that are made anew have another salt
+		sum = mark(fmt.Sprintf("%s\x00%d", name, rounds))
+	}
+	k := scramKeys{rounds, sum[:16], random(sha256.Size), random(sha256.Size)}
 	return k.credentials()
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +26,7 @@ type Store struct {
 	salt []byte // of the salts of nobody, RFC 5802 section 5.1
 
 	mu       sync.Mutex
+	rounds   int // of the SCRAM keys that are made; 0: none are
 	book     *book
 	seen     stamp
 	looked   time.Time // when the file was last looked at
@@ -46,7 +49,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, problem.At(problem.Pos{File: dir}, "the state folder cannot be made: "+err.Error(), "make it, and let it belong to the user that postern runs as")
 	}
-	s := &Store{dir: dir, book: &book{}, lastUse: readLastUse(filepath.Join(dir, lastUseFile)), familiar: readFamiliar(filepath.Join(dir, familiarFile))}
+	s := &Store{dir: dir, rounds: scramRounds, book: &book{}, lastUse: readLastUse(filepath.Join(dir, lastUseFile)), familiar: readFamiliar(filepath.Join(dir, familiarFile))}
 	if err := s.Reload(); err != nil {
 		return nil, err
 	}
@@ -75,6 +78,39 @@ func (s *Store) readSalt() error {
 	}
 	s.salt = key
 	return nil
+}
+
+// Methods tells the store which login methods are switched on, empty for all:
+// without SCRAM no keys of it are made, and those that are there go at the next
+// login.
+func (s *Store) Methods(list []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch on := len(list) == 0 || slices.ContainsFunc(list, func(name string) bool { return strings.HasPrefix(strings.ToUpper(name), "SCRAM-") }); {
+	case !on:
+		s.rounds = 0
+	case s.rounds == 0:
+		s.rounds = scramRounds
+	}
+}
+
+// scramRounds are those of the SCRAM keys that are made now; 0: none are made.
+func (s *Store) scramRounds() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rounds
+}
+
+// roundsLike returns the rounds that somebody who does not exist has: those of
+// a part of the users, so that the rounds do not tell who exists while some
+// users' keys are of before. As keys are made anew, each nobody changes once.
+func (s *Store) roundsLike(chance uint64) int {
+	rounds := s.current().rounds
+	if len(rounds) == 0 {
+		return max(s.scramRounds(), 4096)
+	}
+	nth, _ := bits.Mul64(chance, uint64(len(rounds)))
+	return rounds[nth]
 }
 
 // lock waits until nobody else changes the users, in this process or another.
@@ -181,15 +217,22 @@ func (s *Store) List() []User {
 	users := make([]User, 0, len(b.users))
 	for _, r := range b.users {
 		u := User{
-			Name: r.Name, MaySendAs: r.MaySendAs, Password: schemeOf(r.Password), SCRAM: r.SCRAM != "", Certificate: r.Certificate,
+			Name: r.Name, MaySendAs: r.MaySendAs, Password: schemeOf(r.Password), SCRAM: roundsOf(b.accounts[r.Name]), Certificate: r.Certificate,
 			Disabled: r.Disabled, Created: r.Created, Changed: r.Changed, LastUse: s.lastUse[r.Name],
 		}
 		for _, t := range r.Tokens {
-			u.Tokens = append(u.Tokens, Token{t.Name, t.MaySendAs, t.Rate, t.Created, t.Expires, s.lastUse[join(r.Name, t.Name)]})
+			u.Tokens = append(u.Tokens, Token{t.Name, t.MaySendAs, t.Rate, t.Gateway, t.Created, t.Expires, s.lastUse[join(r.Name, t.Name)]})
 		}
 		users = append(users, u)
 	}
 	return users
+}
+
+func roundsOf(a *account) int {
+	if a == nil || a.keys == nil {
+		return 0
+	}
+	return a.keys.iterations
 }
 
 // schemeOf names the scheme of a verifier in small letters.

@@ -83,18 +83,30 @@ type credential struct {
 	keys     *scramKeys // nil: not known until the password was shown once
 }
 
-// newCredential makes both verifiers of a password. It takes as long as a login.
-func newCredential(password Secret) (credential, error) {
+// newCredential makes both verifiers of a password; with no rounds, no SCRAM
+// keys. It takes as long as five logins.
+func newCredential(password Secret, rounds int) (credential, error) {
+	if rounds == 0 { // form takes it as it was typed, without keys
+		return credential{newArgon2id(string(password)), nil}, nil
+	}
 	p := prepare(string(password))
-	keys, err := newScramKeys(p)
+	keys, err := newScramKeys(p, rounds)
 	if err != nil {
 		return credential{}, err
 	}
 	return credential{newArgon2id(p), keys}, nil
 }
 
-// form returns the password as the verifier was made of it. What others hashed they
-// hashed as it was typed, without SASLprep; it has no keys yet.
+// texts are what users.json has of it.
+func (c credential) texts() (password, keys string) {
+	if c.keys != nil {
+		keys = c.keys.String()
+	}
+	return c.password.String(), keys
+}
+
+// form returns the password as the verifier was made of it. What has no keys was
+// hashed as it was typed, without SASLprep: by others, or while SCRAM was off.
 func (c credential) form(password string) string {
 	if c.keys == nil {
 		return password
@@ -103,7 +115,11 @@ func (c credential) form(password string) string {
 }
 
 // current reports whether the credential is as newCredential makes it today.
-func (c credential) current() bool {
+func (c credential) current(rounds int) bool {
 	a, ok := c.password.(argon2id)
-	return ok && c.keys != nil && a.memory >= argonMemory && a.time >= argonTime
+	keys := c.keys != nil && c.keys.iterations >= rounds
+	if rounds == 0 {
+		keys = c.keys == nil
+	}
+	return ok && keys && a.memory >= argonMemory && a.time >= argonTime
 }
