@@ -47,7 +47,10 @@ func (r Result) Right() bool {
 	return false
 }
 
-// Check judges the specimens of a running lab, a few side by side.
+// Check judges the specimens of a running lab, a few side by side. Options must
+// name the collector to which the lab hands what it takes, such as a
+// collect.Local that runs: without one nothing can be proved open, and Check
+// returns an error.
 func Check(ctx context.Context, l *Lab, o check.Options) ([]Result, error) {
 	c, err := check.Begin(ctx, o)
 	if err != nil {

@@ -22,6 +22,7 @@ func strict(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		group(c)
 	}
+	completes(root)
 }
 
 // group makes a command that only has subcommands print its help without a
