@@ -24,7 +24,7 @@ import (
 // send it to whoever owns the name.
 func (p *port) askControls(ctx context.Context, v *probe.Visit) {
 	guessing := p.facts.Domain.IsZero() && p.facts.Local.IsZero()
-	p.refuses = p.refusesStranger(ctx, v)
+	p.refuses = (guessing || p.names.guessed()) && p.refusesStranger(ctx, v)
 	for _, candidate := range p.candidates() {
 		if !p.usable(v) {
 			break

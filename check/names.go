@@ -132,10 +132,15 @@ func (p *port) named(forms []plan.Form) []plan.Form {
 	return list
 }
 
-// itsOwn reports whether a name is the server's for certain: mail for a name
-// that is only a guess may be for whoever owns it.
+// itsOwn reports whether a name is the server's for certain, or its owner's:
+// mail for a name that is only a guess may be for whoever owns it.
 func (n names) itsOwn(d mail.Domain) bool {
-	return slices.ContainsFunc(slices.Concat(n.given, n.domains), d.Equal)
+	return slices.ContainsFunc(slices.Concat(n.given, n.domains), d.Within)
+}
+
+// guessed reports whether any name of a host is a guess.
+func (n names) guessed() bool {
+	return slices.ContainsFunc(n.hosts, func(d mail.Domain) bool { return !n.itsOwn(d) })
 }
 
 // fullName reads the full name of a host: postmaster@mx is nobody's address.

@@ -122,6 +122,11 @@ func forwardedPorts() []Specimen {
 		{Name: "nat", What: "a mail server behind address translation, which takes the gateway for its own network", Want: verdict.Open, Form: "plain", Door: door.Forward, Kind: verdict.KindSMTP, Host: natHost, Egress: natHost, Gate: func(w World) (Gateway, error) {
 			return w.passedOn(natGateway, natRelay, natHost, open.SMTP{Name: "mx." + Domain.String(), Rule: fromHost(natGateway)}, forward.NoHeader)
 		}},
+		{Name: "mail-proxy", What: "a mail proxy that greets by itself, and hides its clients from the server behind it", Want: verdict.Open, Form: "plain", Door: door.Forward, Kind: verdict.KindForward, Host: natHost, Egress: natHost, Gate: func(w World) (Gateway, error) {
+			server := open.SMTP{Name: "backend." + Domain.String(), Rule: fromHost(natGateway), Sink: w.sink("backend."+Domain.String(), natHost)}
+			place, err := w.behind(natRelay, server)
+			return open.Forward{Dial: greeting("mx."+Domain.String(), onward(natGateway, place))}, err
+		}},
 		{Name: "forwarded-proxy", What: "the same port passed on with a PROXY header, so that the smarthost knows the client", Want: verdict.Closed, Door: door.Forward, Host: ispHost, Gate: func(w World) (Gateway, error) {
 			return w.passedOn(ispHost, ispEgress, ispEgress, open.SMTP{Name: "smarthost.isp.example", Rule: fromHost(ispHost), Proxied: true}, forward.HeaderV2)
 		}},

@@ -103,6 +103,23 @@ func (b *bannerless) Read(p []byte) (int, error) {
 	return b.Conn.Read(p)
 }
 
+// greeting leads to a mail server, and greets in its place.
+func greeting(name string, dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		if _, err := c.Read(make([]byte, 4<<10)); err != nil { // its own greeting, a line
+			return nil, errors.Join(err, c.Close())
+		}
+		return forward.Unread(c, []byte("220 "+name+" ESMTP ready\r\n")), c.SetReadDeadline(time.Time{})
+	}
+}
+
 // through is a way by another SOCKS proxy, which is reached from an address.
 func through(from netip.Addr, second netip.AddrPort) open.Dial {
 	return func(ctx context.Context, to forward.Address) (net.Conn, error) {

@@ -165,7 +165,7 @@ func (s Proxy) through(ctx context.Context, p Play, tunnel net.Conn, page bool, 
 	x.At = time.Now()
 	if v != nil {
 		defer v.Close()
-		x.Stage, x.Reply = verdict.AtBanner, v.Session.Banner
+		x.Stage, x.Reply, x.Banner = verdict.AtBanner, v.Session.Banner, v.Session.Banner.Text()
 		if b, ok := plan.ParseBanner(v.Session.Banner.Text()); ok {
 			x.Nonce, x.Exit = b.Nonce, b.Peer
 		}
@@ -197,7 +197,7 @@ func (s Proxy) through(ctx context.Context, p Play, tunnel net.Conn, page bool, 
 
 // asIn returns the exchange with the mail server, with what the proxy said before it.
 func asIn(x, server verdict.Exchange) verdict.Exchange {
-	server.Answer, server.Said, server.Shown, server.Nonce, server.Exit = x.Answer, x.Said, x.Shown, x.Nonce, x.Exit
+	server.Answer, server.Said, server.Shown, server.Banner, server.Nonce, server.Exit = x.Answer, x.Said, x.Shown, x.Banner, x.Nonce, x.Exit
 	return server
 }
 

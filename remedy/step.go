@@ -22,6 +22,8 @@ func For(j verdict.Judgement, target string) []Step {
 	l, software := known(), Identify(j).Name
 	var steps []Step
 	switch {
+	case j.Proof != nil && j.Proof.Kind == verdict.KindForward && j.Proof.Lost:
+		steps = l.each(keyLost, "nginx", "haproxy")
 	case j.Proof != nil && j.Proof.Kind == verdict.KindForward:
 		steps = l.forward()
 	case j.Proof != nil && lostClient(j.Proof):

@@ -121,6 +121,9 @@ func (t *text) answer(v verdict.Verdict) string {
 		through := cmp.Or(visible(p.EgressName), p.Egress.String())
 		switch p.Kind {
 		case verdict.KindForward:
+			if p.Lost {
+				return "mail proxy that loses its clients' addresses: strangers' mail leaves through " + through
+			}
 			return "forwarded port: strangers' mail leaves through " + through
 		case verdict.KindSOCKS, verdict.KindConnect:
 			return fmt.Sprintf("open proxy (%s, port %d): strangers' mail leaves through %s", spoken(worst), worst.Addr.Port(), through)

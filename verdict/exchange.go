@@ -62,6 +62,7 @@ type Exchange struct {
 	Answer Answer     // of a proxy, in our words
 	Said   string     // what the proxy said, or what stood where a banner should be
 	Shown  string     // what the proxy shows of itself: fields of its answer, a line each
+	Banner string     // of the mail server that greeted through the proxy, "" when none did
 	Nonce  string     // in the collector's banner that came through the proxy
 	Exit   netip.Addr // our address in that banner
 	Ours   bool       // the collector knows that banner
@@ -126,6 +127,21 @@ func (s Session) Name() string {
 		return d.ASCII()
 	}
 	return ""
+}
+
+// Greeter returns the first word of the greeting where that is a host's name:
+// one with a domain, or one before the word SMTP (RFC 5321 section 4.2).
+func (s Session) Greeter() string {
+	if name := s.Name(); name != "" {
+		return name
+	}
+	word, rest, _ := strings.Cut(s.Banner.Text(), " ")
+	d, err := mail.ParseDomain(word)
+	next, _, _ := strings.Cut(strings.ToUpper(rest), " ")
+	if err != nil || d.IsLiteral() || next != "ESMTP" && next != "SMTP" {
+		return ""
+	}
+	return d.ASCII()
 }
 
 // Echo returns our own address as the answer to EHLO shows it, as in

@@ -73,6 +73,10 @@ func (j *Judgement) decide() {
 		j.Verdict, j.Proof = Open, proof
 		j.Why = plan.Why(proof.Form.Hole)
 		if proof.Kind == KindForward {
+			if proof.Lost {
+				j.Why = fmt.Sprintf("a mail proxy answers at the port and leads to %s, which takes every stranger for its neighbour %s", proof.Hops[0].By, proof.SeenFrom)
+				return
+			}
 			j.Why = fmt.Sprintf("the port is forwarded to %s, which takes every stranger for its customer %s", proof.EgressName, j.Addr.Addr())
 			if proof.Sure == Guess {
 				j.Why = "it seems that " + j.Why

@@ -256,7 +256,7 @@ func TestTheAddressRuleOnLoopback(t *testing.T) {
 		{"seen as another host of the lab", "127.0.0.42", "127.0.0.41", "lost its clients' addresses"},
 		{"seen as the target, by another host", "127.0.0.41", "127.0.0.43", "took the stranger for its customer"},
 	} {
-		e := closedEvidence().with("plain", taken).arrived("plain", Message, "from t (x ["+c.seen+"]) by mx.lab.example; x")
+		e := closedEvidence().with("plain", taken).arrived("plain", Message, "from t (x ["+c.seen+"]) by mx.victim.example; x")
 		e.Addr, e.From = netip.MustParseAddrPort("127.0.0.41:2505"), netip.MustParseAddr("127.0.0.1")
 		e.Arrivals[0].Peer = netip.AddrPortFrom(netip.MustParseAddr(c.egress), 1)
 		if notes := strings.Join(Judge(e).Proof.Notes, "; "); !strings.Contains(notes, c.note) {

@@ -22,6 +22,7 @@ type Trail struct {
 	Names       []string     // of X: as it was given, and in the DNS
 	EgressNames []string     // of E: in the DNS, and in its EHLO
 	Banner      string       // the name with which X greets
+	Greeter     string       // the same, where it may be a name without a domain
 	BannerAt    []netip.Addr // where that name leads in the DNS
 	Echo        netip.Addr   // our address in the answer to EHLO
 	Certificate []string     // names in X's certificate
@@ -89,6 +90,9 @@ func Place(t Trail) Placing {
 		return p
 	case !away:
 		p.Lost = t.lost()
+		if t.mailProxy() {
+			p.Kind, p.Sure = KindForward, Likely
+		}
 		if !t.Seen.IsValid() {
 			p.Sure = Likely // E = X is its own word; whether a client address was lost is not known
 		}
@@ -127,7 +131,8 @@ func (t Trail) weigh(p Placing) Placing {
 		p.Signs = append(p.Signs, s)
 		score += s.Weight
 	}
-	if score >= forwardEnough {
+	p.Lost = t.mailProxy()
+	if score >= forwardEnough || p.Lost {
 		p.Kind = KindForward
 		p.Sure = Guess
 		switch {
@@ -152,6 +157,27 @@ func (t Trail) lost() bool {
 	return r.IsValid() && r != t.Us && !t.Claimed && (r == t.Tested || neighbourly(r))
 }
 
+// mailProxy reports whether a mail proxy answers at the tested address, and
+// hides its clients from the server to which it leads.
+func (t Trail) mailProxy() bool {
+	return t.lost() && t.another() && !t.Handed && !named(t.By, t.Names)
+}
+
+// another reports whether the one that greets is not the one that took the
+// message: a mail proxy speaks SMTP itself and leads to another server, so that
+// whatever it shows of itself tells nothing of that one.
+func (t Trail) another() bool {
+	by, greeter := strings.ToLower(strings.TrimSuffix(t.By, ".")), strings.ToLower(strings.TrimSuffix(t.Greeter, "."))
+	if by == "" || greeter == "" || by == greeter || strings.ContainsAny(by, "[:") {
+		return false
+	}
+	if _, err := netip.ParseAddr(by); err == nil {
+		return false // a server that writes its address there may have a name all the same
+	}
+	// A host may leave out its domain in one place and not in the other.
+	return !strings.HasPrefix(by, greeter+".") && !strings.HasPrefix(greeter, by+".")
+}
+
 // neighbourly reports whether an address says nothing about where in the
 // world its client is.
 func neighbourly(a netip.Addr) bool {
@@ -170,17 +196,19 @@ func (t Trail) signs() []Sign {
 		}
 	}
 	r := t.Seen
+	another := t.another() // then what it shows of itself speaks for no server that relays
+	add(t.mailProxy(), Sign{"greeter-is-another", 4, "it greets as " + t.Greeter + ", and the message was taken by " + t.By})
 	add(r.IsValid() && r == t.Tested, Sign{"seen-as-target", 6, "the first hop saw the tested address where it should have seen us"})
 	add(r.IsValid() && r != t.Tested && neighbourly(r), Sign{"seen-as-neighbour", -2, "the first hop saw a private address, as behind a container proxy or address translation"})
 	add(t.Handed, Sign{"handed-on", -6, "a later hop took the message from the tested address, so a server there had it"})
 	add(t.Echo.IsValid() && t.Echo == t.Tested, Sign{"echo-target", 5, "the answer to EHLO greets the tested address, not ours"})
-	add(t.Echo.IsValid() && t.Echo == t.Us, Sign{"echo-us", -5, "the answer to EHLO greets our address"})
+	add(!another && t.Echo.IsValid() && t.Echo == t.Us, Sign{"echo-us", -5, "the answer to EHLO greets our address"})
 	leads := len(t.BannerAt) > 0
 	add(leads && !has(t.BannerAt, t.Tested) && has(t.BannerAt, t.Egress), Sign{"banner-leads-to-egress", 4, "the name in its greeting leads to the address at which the message came out"})
 	add(leads && !has(t.BannerAt, t.Tested) && !has(t.BannerAt, t.Egress), Sign{"banner-elsewhere", 2, "the name in its greeting leads to other addresses"})
-	add(has(t.BannerAt, t.Tested), Sign{"banner-leads-here", -3, "the name in its greeting leads to the tested address"})
+	add(!another && has(t.BannerAt, t.Tested), Sign{"banner-leads-here", -3, "the name in its greeting leads to the tested address"})
 	add(named(t.Banner, t.EgressNames), Sign{"banner-is-egress", 3, "it greets with the name of the machine from which the message came"})
-	add(named(t.Banner, t.Names), Sign{"banner-is-target", -2, "it greets with a name of the tested address"})
+	add(!another && named(t.Banner, t.Names), Sign{"banner-is-target", -2, "it greets with a name of the tested address"})
 	add(named(t.By, t.EgressNames) && !named(t.By, t.Names), Sign{"by-egress", 2, "the first hop has the name of the machine from which the message came"})
 	add(named(t.By, t.Names), Sign{"by-target", -3, "the first hop has a name of the tested address"})
 	ofEgress, ofTarget := false, false
@@ -188,7 +216,7 @@ func (t Trail) signs() []Sign {
 		ofEgress, ofTarget = ofEgress || named(name, t.EgressNames), ofTarget || named(name, t.Names)
 	}
 	add(ofEgress && !ofTarget, Sign{"certificate-of-egress", 2, "its certificate names the machine from which the message came"})
-	add(ofTarget && !ofEgress, Sign{"certificate-of-target", -2, "its certificate names the tested address's own name"})
+	add(!another && ofTarget && !ofEgress, Sign{"certificate-of-target", -2, "its certificate names the tested address's own name"})
 	return list
 }
 

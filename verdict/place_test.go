@@ -48,6 +48,20 @@ func TestPlace(t *testing.T) {
 		{"a proxy that hands on to another", Trail{Door: door.SOCKS, Egress: addrP, Through: true}, KindSOCKS, Certain, "cascade"},
 		{"a proxy that leads port 25 to a server of its own", Trail{Door: door.Connect, Egress: addrX, Seen: addrX}, KindConnect, Likely, ""},
 
+		// A mail proxy: the one that greets is not the one that took the message.
+		{"R=X, E another, it greets with X's own name", with(forwarded, func(t *Trail) {
+			t.Banner, t.Greeter, t.BannerAt = "client20.isp.example", "client20.isp.example", []netip.Addr{addrX}
+			t.Certificate = []string{"client20.isp.example"}
+		}), KindForward, Certain, "lost"},
+		{"R=X, E another, it greets with a name without a domain", with(forwarded, func(t *Trail) { t.Greeter = "ubuntu" }), KindForward, Certain, "lost"},
+		{"R loopback, E=X", Trail{Seen: netip.MustParseAddr("127.0.0.1"), Egress: addrX, By: "backend.corp.example", Greeter: "mx.corp.example"}, KindForward, Likely, "lost"},
+		{"R private, E another", Trail{Seen: netip.MustParseAddr("10.0.0.9"), Egress: addrP, By: "backend.corp.example", Greeter: "mx.corp.example", Names: []string{"mx.corp.example"}, Banner: "mx.corp.example", BannerAt: []netip.Addr{addrX}}, KindForward, Guess, "lost"},
+		{"R=T: the proxy passes its clients' addresses on", Trail{Seen: addrT, Egress: addrX, By: "backend.corp.example", Greeter: "mx.corp.example"}, KindSMTP, Certain, ""},
+		{"R loopback, E=X, and the server writes its name without a domain", Trail{Seen: netip.MustParseAddr("127.0.0.1"), Egress: addrX, By: "mx", Greeter: "mx.corp.example"}, KindSMTP, Certain, "lost"},
+		{"R loopback, E=X, and the server writes its address", Trail{Seen: netip.MustParseAddr("127.0.0.1"), Egress: addrX, By: "[203.0.113.10]", Greeter: "mx.corp.example"}, KindSMTP, Certain, "lost"},
+		{"R=X, and X handed the message on", with(forwarded, func(t *Trail) { t.Handed, t.Greeter = true, "mx.corp.example" }), KindSMTP, Likely, "lost smarthost"},
+		{"R loopback, E=X, and the first hop has another of X's own names", Trail{Seen: netip.MustParseAddr("127.0.0.1"), Egress: addrX, By: "client20.isp.example", Names: []string{"client20.isp.example"}, Greeter: "mx.corp.example"}, KindSMTP, Certain, "lost"},
+
 		// What looks alike and is not.
 		{"R private because the form claimed it", Trail{Seen: netip.MustParseAddr("127.0.0.1"), Claimed: true, Egress: addrX}, KindSMTP, Certain, ""},
 		{"R=X, and X handed the message on: lost behind its own translation, and a smarthost", with(forwarded, func(t *Trail) { t.Handed = true }), KindSMTP, Likely, "lost smarthost"},
@@ -122,7 +136,7 @@ func TestPlaceKeepsItsLaws(t *testing.T) {
 		trail := Trail{
 			Door:   rapid.SampledFrom([]door.Door{0, door.SMTP, door.SOCKS, door.Forward, door.Connect}).Draw(t, "door"),
 			Tested: addr.Draw(t, "X"), Us: addr.Draw(t, "T"), Seen: addr.Draw(t, "R"), Egress: addr.Draw(t, "E"), Echo: addr.Draw(t, "echo"),
-			By: name.Draw(t, "by"), Banner: name.Draw(t, "banner"), Handed: rapid.Bool().Draw(t, "handed"), Claimed: rapid.Bool().Draw(t, "claimed"),
+			By: name.Draw(t, "by"), Banner: name.Draw(t, "banner"), Greeter: name.Draw(t, "greeter"), Handed: rapid.Bool().Draw(t, "handed"), Claimed: rapid.Bool().Draw(t, "claimed"),
 			Through: rapid.Bool().Draw(t, "through"), Names: rapid.SliceOfN(name, 0, 3).Draw(t, "names"), EgressNames: rapid.SliceOfN(name, 0, 3).Draw(t, "egress names"),
 			BannerAt: rapid.SliceOfN(addr, 0, 3).Draw(t, "banner at"), Certificate: rapid.SliceOfN(name, 0, 3).Draw(t, "certificate"),
 		}
@@ -136,7 +150,7 @@ func TestPlaceKeepsItsLaws(t *testing.T) {
 func placeLaws(t Trail, p Placing) string {
 	proxied := t.Door == door.SOCKS || t.Door == door.Connect
 	switch {
-	case p.Kind == KindForward && (!t.Egress.IsValid() || t.Egress == t.Tested):
+	case p.Kind == KindForward && !p.Lost && (!t.Egress.IsValid() || t.Egress == t.Tested):
 		return "forwarded, and yet it came out at the tested address"
 	case p.Kind == KindForward && t.Seen.IsValid() && t.Seen == t.Us:
 		return "forwarded, and yet the first hop saw us"
@@ -150,8 +164,8 @@ func placeLaws(t Trail, p Placing) string {
 		return "blames another machine than the tested one"
 	case p.Lost && (!t.Seen.IsValid() || t.Seen == t.Us || t.Claimed):
 		return "a client address was lost that stands there"
-	case p.Lost && p.Kind != KindSMTP:
-		return "a lost client address is a fault of the relay that lost it"
+	case p.Lost && p.Kind != KindSMTP && (p.Kind != KindForward || !t.mailProxy()):
+		return "a lost client address is a fault of the relay that lost it, or of a mail proxy"
 	case p.Smarthost && t.Egress == t.Tested:
 		return "a smarthost that is the server itself"
 	case p.Sure != Certain && p.Sure != Likely && p.Sure != Guess:

@@ -61,7 +61,7 @@ func (e Evidence) trail(p *Proof) Trail {
 		Door: e.Door, Tested: e.Addr.Addr(), Us: e.From, Seen: p.SeenFrom, Egress: p.Egress,
 		Claimed: claimed(p.Envelope.MoveArg, p.Form.Hole, p.SeenFrom),
 		Names:   e.Names, EgressNames: []string{p.Arrival.PTR, p.Arrival.Helo},
-		BannerAt: e.BannerAt, Certificate: e.Session.Certificate, Echo: e.Session.Echo(), Banner: e.Session.Name(),
+		BannerAt: e.BannerAt, Certificate: e.Session.Certificate, Echo: e.Session.Echo(), Banner: e.Session.Name(), Greeter: e.Session.Greeter(),
 		Through: p.Nonce != "" && p.Nonce == p.Arrival.Nonce,
 	}
 	for i, h := range p.Hops {
@@ -80,6 +80,11 @@ func (p *Proof) note(e Evidence) {
 	x, t, r := e.Addr.Addr().Unmap(), e.From.Unmap(), p.SeenFrom
 	if e.Door == door.SOCKS || e.Door == door.Connect {
 		p.noteProxy(note, x)
+		return
+	}
+	if p.Kind == KindForward && p.Lost {
+		note("%s: it greets as %s, and the message was taken by %s, which saw us come from %s: a mail proxy that does not pass on its clients' addresses", sureWords[p.Sure], e.Session.Greeter(), p.Hops[0].By, r)
+		note("it is the proxy at %s that is to be mended, and %s that will be put on blocklists", x, p.Where())
 		return
 	}
 	switch {

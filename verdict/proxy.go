@@ -18,6 +18,8 @@ func (e Evidence) proxyState(r FormResult, arrivals []Arrival) FormResult {
 	switch r.Outcome {
 	case NotRun:
 		r.State, r.Reason = Untested, r.Why
+	case Passed:
+		r.State, r.Reason = Untested, "the recipient was accepted, and no message was sent: "+r.Why
 	case Taken:
 		switch {
 		case r.Form.Set == plan.Info:
@@ -108,6 +110,17 @@ func (e Evidence) elsewhere() bool {
 	return false
 }
 
+// elsewhereGreets says of a proxy whose mail server is not the collector, to
+// which it was asked to lead, what that may mean; "" of others.
+func (e Evidence) elsewhereGreets() string {
+	for _, x := range e.Exchanges {
+		if x.Form.Set != plan.Info && x.Banner != "" && !x.Ours {
+			return fmt.Sprintf("; what greets behind it (%.60q) is not our collector: it leads elsewhere, or plays a mail server itself", x.Banner)
+		}
+	}
+	return ""
+}
+
 // decideProxy judges a proxy. It is open for mail only when a message came
 // through; that it serves strangers otherwise is told beside.
 func (j *Judgement) decideProxy() {
@@ -135,6 +148,7 @@ func (j *Judgement) decideProxy() {
 			j.Why = fmt.Sprintf("a mail server behind the proxy took the messages of %d forms; arrivals could not be seen: %s", n, j.Blind)
 			j.Do = "give the check a collector, so that what it took can prove where it goes: --collector DOMAIN"
 		}
+		j.Why += j.elsewhereGreets()
 		return
 	}
 	if j.Door == door.Connect && j.unasked() {
@@ -143,10 +157,10 @@ func (j *Judgement) decideProxy() {
 		return
 	}
 	if why, do := j.doubtProxy(); why != "" {
-		j.Verdict, j.Why, j.Do = Inconclusive, why, do
+		j.Verdict, j.Why, j.Do = Inconclusive, why+j.elsewhereGreets(), do
 		return
 	}
-	j.Verdict, j.Why = Closed, j.closedProxy()
+	j.Verdict, j.Why = Closed, j.closedProxy()+j.elsewhereGreets()
 }
 
 // unasked reports whether nothing was asked for want of a collector.

@@ -29,7 +29,7 @@ var roots = map[string]string{
 	"nghttpx":   "nghttp2-proxy",
 	// Proxies and forwarders share a tree: none wants another's files. Postfix is the smarthost
 	// to which a port is passed on.
-	"proxies": "microsocks dante-server squid tinyproxy haproxy nginx libnginx-mod-stream socat rinetd nftables openssh-server openssh-client privoxy apache2 postfix iproute2",
+	"proxies": "microsocks dante-server squid tinyproxy haproxy nginx libnginx-mod-mail libnginx-mod-stream socat rinetd nftables openssh-server openssh-client privoxy apache2 postfix iproute2",
 	// Debian's squid has no https_port; the one that has conflicts with it.
 	"wrapped": "squid-openssl stunnel4 haproxy tinyproxy iproute2",
 	"others":  "ncat shadowsocks-libev trafficserver v2ray xinetd pen redir postfix iproute2",

@@ -83,6 +83,68 @@ stream {
 }
 `}
 
+// nginxMail is nginx's mail proxy: it speaks SMTP itself, up to RCPT, and asks a server of HTTP to
+// which mail server it shall lead; here that is nginx too. It has a name of its own.
+func nginxMail(backend, more string) map[string]string {
+	return map[string]string{"etc/nginx/own.conf": `
+load_module /usr/lib/nginx/modules/ngx_mail_module.so;
+daemon off;
+user www-data;
+pid /run/nginx.pid;
+error_log stderr;
+events { worker_connections 100; }
+http {
+  access_log off;
+  server {
+    listen 127.0.0.1:8025;
+    location / {
+      add_header Auth-Status OK;
+      add_header Auth-Server ` + backend + `;
+      add_header Auth-Port 25;
+      return 200;
+    }
+  }
+}
+mail {
+  server_name mx.victim.example;
+  auth_http 127.0.0.1:8025/;
+  server {
+    listen ` + Target4 + `:25;
+    protocol smtp;
+    smtp_auth none;
+    ` + more + `
+  }
+}
+`}
+}
+
+// mailProxies are nginx before a smarthost that trusts it, which sees its address or, by XCLIENT,
+// the client's; and before this machine's own server.
+func mailProxies() []Passage {
+	const start = "nginx -c /etc/nginx/own.conf &"
+	open := forwarded("nginx-mail", "protocol smtp, smtp_auth none, xclient off", start, nginxMail(Smarthost4, "xclient off;"))
+	open[0].Lost = true
+	own := Passage{
+		Case: Case{
+			Server: "nginx-mail", Config: "own-server", What: "the same, to this machine's own server, which trusts 127.0.0.1", Want: "open", Hole: "plain", Knock: plain,
+			Flags: []string{"--quick"},
+			setup: proxy("25", strings.TrimSpace(postfixStart)+"\n"+start, map[string]string{
+				"etc/postfix/main.cf": override(postfixMain, "myhostname = backend.victim.example\ninet_interfaces = loopback-only\ninet_protocols = ipv4\nsmtp_bind_address = "+Target4), "etc/postfix/master.cf": postfixMaster,
+				"etc/nginx/own.conf": nginxMail("127.0.0.1", "xclient off;")["etc/nginx/own.conf"],
+			}),
+		},
+		Door: door.Forward, Port: "25", Kind: verdict.KindForward, Egress: Target4, Lost: true,
+	}
+	kept := Passage{
+		Case: Case{
+			Server: "nginx-mail", Config: "xclient", What: "xclient on, to a smarthost that trusts this machine and believes it", Want: "closed", Knock: plain,
+			Flags: []string{"--quick"}, setup: passedOn(trusting+"\nsmtpd_authorized_xclient_hosts = "+Target4, start, nginxMail(Smarthost4, "xclient on;")),
+		},
+		Door: door.Forward, Port: "25",
+	}
+	return append(open, own, kept)
+}
+
 var rinetdConf = map[string]string{"etc/rinetd.conf": Target4 + " 25 " + Smarthost4 + " 25\n"}
 
 // nftRules pass the port on. With masquerade the smarthost sees this machine; without it, the
@@ -113,6 +175,7 @@ var forwardPassages = slices.Concat(
 		Door: door.Forward, Port: "25",
 	}},
 	forwarded("nginx", "stream, listen 25", "nginx -c /etc/nginx/own.conf &", nginxConf),
+	mailProxies(),
 	forwarded("socat", "TCP-LISTEN:25,fork", "socat TCP-LISTEN:25,bind="+Target4+",fork,reuseaddr TCP:"+Smarthost4+":25 &", nil),
 	[]Passage{{
 		Case: Case{
