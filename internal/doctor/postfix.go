@@ -31,9 +31,11 @@ type ownNetwork struct{ Prefix netip.Prefix }
 
 // Postfix reads main.cf and master.cf in f.Dir and the texts of the tables
 // that they name, and plays every form of package plan against each service
-// that strangers can reach, as Postfix's own rules would answer it. A form
-// that would relay is a Problem at the line that lets it pass. What depends on
-// something that is no text is said to be not decided, and never guessed.
+// that takes connections, as Postfix's own rules would answer it. A form that
+// would relay is a Problem at the line that lets it pass; where only this
+// machine reaches the port, a Warning. What depends on something that is no
+// text is said to be not decided, and never guessed. The last finding is the
+// verdict: what was read, what was played, and what came of it.
 func Postfix(ctx context.Context, f Foreign) ([]Finding, error) {
 	c, err := readPostfix(f)
 	if err != nil {
@@ -45,14 +47,21 @@ func Postfix(ctx context.Context, f Foreign) ([]Finding, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		s.play(faults)
+		mistakes := s.mistakes()
+		found = append(found, mistakes...)
+		if faults.ports = append(faults.ports, s); len(s.fatal()) > 0 {
+			faults.dead = append(faults.dead, s)
+		} else {
+			s.play(faults)
+		}
 		found = append(found, s.remarks()...)
 	}
 	found = append(found, faults.findings(c)...)
 	slices.SortStableFunc(found, func(a, b Finding) int { return int(b.Level) - int(a.Level) })
-	return slices.CompactFunc(found, func(a, b Finding) bool {
+	found = slices.CompactFunc(found, func(a, b Finding) bool {
 		return a.Check == b.Check && a.At == b.At && a.What == b.What
-	}), nil
+	})
+	return append(found, faults.verdict(c, Worst(found))), nil
 }
 
 func readPostfix(f Foreign) (*postfixConfig, error) {
@@ -83,65 +92,76 @@ func (c *postfixConfig) read(path string) (int32, string, error) {
 	return int32(len(c.files) - 1), text, err
 }
 
-// listeners returns the services through which strangers speak SMTP, each with
+// listeners returns the services that speak SMTP to whoever connects, each with
 // the configuration that it sees. Behind postscreen that is the service to
 // which it passes connections on.
 func (c *postfixConfig) listeners() []*scope {
 	var list []*scope
 	for _, v := range c.services {
 		command := filepath.Base(v.command)
-		if v.kind != "inet" || command != "smtpd" && command != "postscreen" {
+		if v.kind != "inet" || command != "smtpd" && command != "postscreen" || c.disabled(v) {
 			continue
 		}
 		s := c.scope(v)
-		if s.loopbackOnly() {
-			continue
-		}
-		proxied := s.get("smtpd_upstream_proxy_protocol")
+		s.local = c.loopbackOnly(v)
+		s.proxied = s.get("smtpd_upstream_proxy_protocol")
 		if command == "postscreen" {
-			proxied = s.get("postscreen_upstream_proxy_protocol")
-			behind := s.text("smtpd_service_name")
-			for _, w := range c.services {
-				if w.kind == "pass" && w.name == behind {
-					s = c.scope(w)
-					s.service.name, s.service.at = v.name, v.at
-				}
-			}
+			s = c.behind(s)
 		}
-		s.proxied = proxied
-		s.postscreen = command == "postscreen"
 		list = append(list, s)
 	}
 	return list
 }
 
+// behind returns the service to which postscreen passes connections on.
+func (c *postfixConfig) behind(front *scope) *scope {
+	s := front
+	name := front.text("smtpd_service_name")
+	for _, w := range c.services {
+		if w.kind == "pass" && w.name == name {
+			s = c.scope(w)
+			s.service.name, s.service.at = front.service.name, front.service.at
+			break
+		}
+	}
+	s.postscreen, s.local, s.proxied = true, front.local, front.get("postscreen_upstream_proxy_protocol")
+	return s
+}
+
 func (c *postfixConfig) scope(v service) *scope {
-	return &scope{postfixConfig: c, service: v, tables: map[string]*table{}, values: map[string]value{}, seen: &sightings{}}
+	return &scope{postfixConfig: c, service: v, tables: map[string]*table{}, values: map[string]value{}, broken: map[string]bool{}, lists: map[string][]pattern{}}
+}
+
+// disabled reports whether master_service_disable switches a service off: by
+// name/type or by type.
+func (c *postfixConfig) disabled(v service) bool {
+	for _, p := range strings.Fields(strings.ReplaceAll(c.scope(service{}).text("master_service_disable"), ",", " ")) {
+		name, not := strings.CutPrefix(p, "!")
+		if name == v.kind || strings.ReplaceAll(name, ".", "/") == v.name+"/"+v.kind {
+			return !not
+		}
+	}
+	return false
 }
 
 // loopbackOnly reports whether nobody but this machine reaches the service:
-// by its own address in master.cf, or by inet_interfaces.
-func (s *scope) loopbackOnly() bool {
+// by its own address in master.cf, or by inet_interfaces. The master opens the
+// port: it knows nothing of what stands behind -o.
+func (c *postfixConfig) loopbackOnly(v service) bool {
 	local := func(host string) bool {
 		host = strings.Trim(host, "[]")
 		a, err := netip.ParseAddr(host)
-		return host == "localhost" || host == "loopback-only" || err == nil && a.IsLoopback()
+		return strings.EqualFold(host, "localhost") || strings.EqualFold(host, "loopback-only") || err == nil && a.IsLoopback()
 	}
-	if i := strings.LastIndexByte(s.service.name, ':'); i > 0 {
-		return local(s.service.name[:i])
+	if i := strings.LastIndexByte(v.name, ':'); i > 0 {
+		return local(v.name[:i])
 	}
-	interfaces := s.get("inet_interfaces").words()
+	interfaces := c.scope(service{}).get("inet_interfaces").words()
 	return len(interfaces) > 0 && !slices.ContainsFunc(interfaces, func(v value) bool { return !local(v.text) })
 }
 
 // families are the addresses over which strangers come: IPv4, IPv6 or both.
 func (s *scope) families() []netip.Addr {
-	four, six := netip.MustParseAddr("198.18.0.77"), netip.MustParseAddr("2001:2::77") // RFC 2544, RFC 5180: nobody's
-	switch words := strings.ReplaceAll(s.text("inet_protocols"), ",", " "); words {
-	case "ipv4":
-		return []netip.Addr{four}
-	case "ipv6":
-		return []netip.Addr{six}
-	}
-	return []netip.Addr{four, six}
+	both := []netip.Addr{netip.MustParseAddr("198.18.0.77"), netip.MustParseAddr("2001:2::77")} // RFC 2544, RFC 5180: nobody's
+	return slices.DeleteFunc(both, func(a netip.Addr) bool { return !s.speaks(a) })
 }

@@ -2,163 +2,226 @@ package doctor
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // askTable is check_*_access: it looks up what the client brought, whole and
 // then in parts (access(5)).
 func (h *hearing) askTable(subject string, name value) (outcome, reason) {
-	if !isTable(name.text) {
+	if subject == "ccert" {
+		name = tableOf(name)
+	}
+	if !isTable(name.text) || name.text[0] == '{' {
+		return h.refusal("check_" + subject + "_access is not followed by type:name")
+	}
+	keys, ok := h.keys(subject)
+	if !ok {
 		return dunno, reason{}
 	}
-	var keys []string
 	t := h.table(name)
-	switch subject {
-	case "client":
-		keys = append(h.domainKeys(h.client.name), addressKeys(h.client.addr)...)
-		for _, p := range t.networks() {
-			h.seen.network(p)
-		}
-		h.sightNames(t, &h.seen.names)
-	case "reverse_client_hostname":
-		keys = h.domainKeys(h.client.unverified)
-		h.sightNames(t, &h.seen.unverified)
-	case "helo":
-		keys = h.domainKeys(h.client.helo)
-		h.sightNames(t, &h.seen.helos)
-	case "sender":
-		keys = h.senderKeys()
-		h.sightNames(t, &h.seen.senders)
-	case "recipient":
-		if h.late {
-			return dunno, reason{}
-		}
-		keys = h.mailKeys(h.to)
-	case "ccert":
-		if !h.client.cert || !h.asksCertificates() {
-			return dunno, reason{}
-		}
-		keys = []string{anyFingerprint}
-	default:
-		// The answer of a MX, NS or address table is no permission (postconf(5)).
-		return dunno, reason{}
-	}
-	if t.unread != "" {
-		return unknown, reason{undecided: t.name + ": " + t.unread}
-	}
-	for _, key := range keys {
-		e := t.find(key)
-		if e == nil {
+	for _, k := range keys {
+		e, d := t.find(k, true)
+		switch {
+		case d.flaw != "":
+			return h.refusal(d.flaw)
+		case d.undecided != "":
+			return unknown, reason{undecided: d.undecided}
+		case e == nil:
 			continue
 		}
-		o, why := h.action(e)
-		if o == permit && subject == "recipient" && h.to.routed && !h.yes("allow_untrusted_routing") {
-			return dunno, reason{} // smtpd_check.c takes no OK for an address with a way on
-		}
-		why.ground, why.key = written(e.key, e.at), e.key
-		return o, why
+		return h.answer(subject, e)
 	}
 	return dunno, reason{}
 }
 
-// sightNames notes keys that a stranger could bring.
-func (h *hearing) sightNames(t *table, list *[]string) {
-	for i := range t.entries {
-		if o, _ := h.action(&t.entries[i]); o == permit && !t.cidr {
-			sight(list, t.entries[i].key)
+// answer is what the entry that was found says of the subject.
+func (h *hearing) answer(subject string, e *entry) (outcome, reason) {
+	o, why := h.action(e)
+	if o == permit {
+		switch {
+		case subject == "recipient" && h.to.routed && !h.yes("allow_untrusted_routing"):
+			return dunno, reason{} // smtpd_check.c takes no OK for an address with a way on
+		case !mayPermit(subject):
+			// "This is not allowed for security reasons": Postfix answers 451.
+			return h.refusal("check_" + subject + "_access answers OK to " + e.key + ", which Postfix does not take")
 		}
 	}
+	why.ground, why.key = e.ground(), e.key
+	return o, why
 }
+
+// mayPermit reports whether a check's OK is one. What a client's PTR record
+// claims, and what its servers are, may only be held against it.
+func mayPermit(subject string) bool {
+	switch subject {
+	case "client", "helo", "sender", "recipient", "ccert", "sasl":
+		return true
+	}
+	return false
+}
+
+// tableOf returns the table of an argument in braces, as check_ccert_access
+// may have: { type:name, search_order = ... }.
+func tableOf(name value) value {
+	if !strings.HasPrefix(name.text, "{") {
+		return name
+	}
+	words := name.unbraced().words()
+	if len(words) == 0 {
+		return value{}
+	}
+	return words[0]
+}
+
+// keys are what a table is asked for, in turn. ok is false where smtpd does not
+// ask it at all.
+func (h *hearing) keys(subject string) (keys []key, ok bool) {
+	parents := h.isParent("smtpd_access_maps")
+	switch subject {
+	case "client":
+		return append(domainKeys(h.client.name, parents), addressKeys(h.client.addr)...), true
+	case "reverse_client_hostname":
+		name := h.client.unverified
+		if name == "" {
+			name = "unknown"
+		}
+		return append(domainKeys(name, parents), addressKeys(h.client.addr)...), true
+	case "helo":
+		return domainKeys(h.client.helo, parents), h.client.helo != ""
+	case "sender":
+		if h.early {
+			return nil, false
+		}
+		return h.senderKeys(parents), true
+	case "recipient":
+		if h.late {
+			return nil, false
+		}
+		return h.mailKeys(h.to, parents), true
+	case "ccert":
+		return []key{{text: anyFingerprint}}, h.client.cert && h.asksCertificates()
+	}
+	return nil, false // a login's table; or one that could only refuse, for what a stranger may choose
+}
+
+// actions of an access table that say nothing of who may relay.
+var passive = []string{"DUNNO", "DEFER_IF_REJECT", "FILTER", "HOLD", "PREPEND", "REDIRECT", "BCC", "INFO", "WARN"}
 
 // action reads the right side of an access table.
 func (h *hearing) action(e *entry) (outcome, reason) {
-	word, _, _ := strings.Cut(e.result.text, " ")
-	word = strings.ToUpper(strings.TrimSpace(word))
-	digits := word != "" && strings.Trim(word, "0123456789") == ""
+	text := strings.TrimSpace(e.result.text)
+	word, rest, _ := strings.Cut(text, " ")
+	word = strings.ToUpper(word)
+	digits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 	switch {
-	case digits && len(word) == 3 && (word[0] == '4' || word[0] == '5'):
-		return refuse, reason{}
-	case digits, word == "OK", word == "RELAY":
+	case word == "OK" || word == "RELAY":
 		return permit, reason{}
-	}
-	switch word {
-	case "REJECT", "DEFER", "DEFER_IF_PERMIT", "DISCARD":
+	case slices.Contains([]string{"REJECT", "DEFER", "DEFER_IF_PERMIT", "DISCARD"}, word):
 		return refuse, reason{}
-	case "DUNNO", "DEFER_IF_REJECT", "FILTER", "HOLD", "PREPEND", "REDIRECT", "BCC", "INFO", "WARN", "":
+	case slices.Contains(passive, word):
 		return dunno, reason{}
+	case digits(text): // a code without a text is a number, and a number is OK
+		return permit, reason{}
+	case len(word) == 3 && digits(word) && (word[0] == '4' || word[0] == '5') && strings.TrimSpace(rest) != "":
+		return refuse, reason{}
+	case strings.Contains(text, ":"):
+		return h.refusal("the entry " + e.key + " names a table; Postfix takes only the name of a restriction class")
+	case text == "":
+		return h.refusal("the entry " + e.key + " has no value")
 	}
 	return h.askClass(e.result)
 }
 
-// domainKeys are a name and the names above it.
-func (h *hearing) domainKeys(name string) []string {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if name == "" {
-		return nil
+// refusal is Postfix's answer to a mistake: 451, to everybody who comes so far.
+func (h *hearing) refusal(flaw string) (outcome, reason) {
+	return refuse, reason{flaw: flaw}
+}
+
+// domainKeys are a name and the names above it. An address has none above it.
+func domainKeys(name string, parents bool) []key {
+	name = strings.ToLower(name)
+	keys := []key{{text: name}}
+	if _, err := netip.ParseAddr(name); err == nil || name == "" {
+		return keys
 	}
-	if strings.HasPrefix(name, "[") {
-		return []string{name}
-	}
-	if _, err := netip.ParseAddr(name); err == nil {
-		return []string{name}
-	}
-	parents := false
-	for _, w := range h.get("parent_domain_matches_subdomains").words() {
-		parents = parents || w.text == "smtpd_access_maps"
-	}
-	keys := []string{name}
 	for {
-		_, up, ok := strings.Cut(name, ".")
-		if !ok {
+		i := strings.IndexByte(name[1:], '.')
+		if i < 0 {
 			return keys
 		}
-		if parents {
-			keys = append(keys, up)
-		} else {
-			keys = append(keys, "."+up)
+		if name = name[1+i:]; parents {
+			name = name[1:]
 		}
-		name = up
+		if name == "" {
+			return keys
+		}
+		keys = append(keys, key{name, true})
 	}
 }
 
 // addressKeys are an address and the networks that its leading numbers name.
-func addressKeys(a netip.Addr) []string {
+func addressKeys(a netip.Addr) []key {
 	separator := ":"
 	if a.Is4() {
 		separator = "."
 	}
-	key := a.String()
-	keys := []string{key}
+	text := a.String()
+	keys := []key{{text: text}}
 	for {
-		i := strings.LastIndex(key, separator)
+		i := strings.LastIndex(text, separator)
 		if i <= 0 {
 			return keys
 		}
-		key = key[:i]
-		keys = append(keys, key)
+		text = text[:i]
+		keys = append(keys, key{text, true})
 	}
 }
 
-func (h *hearing) senderKeys() []string {
+func (h *hearing) senderKeys(parents bool) []key {
 	if h.sender == "" {
-		return []string{h.text("smtpd_null_access_lookup_key")}
+		return []key{{text: h.text("smtpd_null_access_lookup_key")}}
 	}
-	r, ok := h.resolve(h.sender)
+	r, ok := h.router().resolve(h.sender)
 	if !ok {
 		return nil
 	}
-	return h.mailKeys(r)
+	return h.mailKeys(r, parents)
 }
 
 // mailKeys are an address, without its extension, its domain and those above
 // it, and its local part.
-func (h *hearing) mailKeys(r resolved) []string {
-	keys := []string{r.address()}
-	if d := h.text("recipient_delimiter"); d != "" {
-		if i := strings.IndexAny(r.local, d); i > 0 {
-			keys = append(keys, r.local[:i]+"@"+r.domain)
+func (h *hearing) mailKeys(r resolved, parents bool) []key {
+	bare, extended := h.withoutExtension(r.local)
+	keys := []key{{text: r.address()}}
+	if extended {
+		keys = append(keys, key{quoted(bare) + "@" + r.domain, true})
+	}
+	for _, k := range domainKeys(r.domain, parents) {
+		keys = append(keys, key{k.text, true})
+	}
+	keys = append(keys, key{quoted(r.local) + "@", true})
+	if extended {
+		keys = append(keys, key{quoted(bare) + "@", true})
+	}
+	return keys
+}
+
+// withoutExtension is split_addr(3).
+func (s *scope) withoutExtension(local string) (string, bool) {
+	set := s.text("recipient_delimiter")
+	for _, whole := range []string{"postmaster", "mailer-daemon", "double-bounce"} {
+		if strings.EqualFold(local, whole) {
+			return local, false
 		}
 	}
-	keys = append(keys, h.domainKeys(r.domain)...)
-	return append(keys, r.local+"@")
+	small := strings.ToLower(local)
+	if strings.Contains(set, "-") && (strings.HasPrefix(small, "owner-") || strings.HasSuffix(small, "-request") && len(small) > 8) {
+		return local, false
+	}
+	i := strings.IndexAny(local, set)
+	if set == "" || i <= 0 {
+		return local, false
+	}
+	return local[:i], true
 }

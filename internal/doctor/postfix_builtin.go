@@ -1,8 +1,8 @@
 package doctor
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -26,17 +26,21 @@ var builtIn = map[string]string{
 	"smtpd_sasl_tls_security_options": "$smtpd_sasl_security_options",
 	"parent_domain_matches_subdomains": "debug_peer_list,fast_flush_domains,mynetworks,permit_mx_backup_networks," +
 		"qmqpd_authorized_clients,relay_domains,smtpd_access_maps",
-	"allow_percent_hack":             "yes",
-	"swap_bangpath":                  "yes",
-	"allow_untrusted_routing":        "no",
-	"resolve_dequoted_address":       "yes",
-	"resolve_null_domain":            "no",
-	"append_at_myorigin":             "yes",
-	"append_dot_mydomain":            "${{$compatibility_level} <level {1} ? {yes} : {no}}",
-	"smtpd_null_access_lookup_key":   "<>",
-	"smtpd_authorized_xclient_hosts": "",
-	"smtpd_service_name":             "smtpd",
-	"default_database_type":          "hash",
+	"allow_percent_hack":              "yes",
+	"swap_bangpath":                   "yes",
+	"allow_untrusted_routing":         "no",
+	"resolve_dequoted_address":        "yes",
+	"resolve_null_domain":             "no",
+	"append_at_myorigin":              "yes",
+	"smtpd_reject_unlisted_recipient": "yes",
+	"default_transport":               "smtp",
+	"relay_transport":                 "relay",
+	"rewrite_service_name":            "rewrite",
+	"append_dot_mydomain":             "${{$compatibility_level} <level {1} ? {yes} : {no}}",
+	"smtpd_null_access_lookup_key":    "<>",
+	"smtpd_authorized_xclient_hosts":  "",
+	"smtpd_service_name":              "smtpd",
+	"default_database_type":           "hash",
 }
 
 // builtIn returns a default, some of which hang on the machine.
@@ -57,32 +61,43 @@ func (s *scope) builtIn(name string) string {
 	return builtIn[name]
 }
 
-// styledNetworks is what mynetworks is when mynetworks_style makes it.
+// styledNetworks is what mynetworks is when mynetworks_style makes it, of the
+// addresses on which Postfix receives mail.
 func (s *scope) styledNetworks() string {
-	style := s.text("mynetworks_style")
 	var list []string
 	for _, i := range s.own {
 		a := i.Prefix.Addr().Unmap()
+		if !s.receives(a) || !s.speaks(a) {
+			continue
+		}
 		bits := a.BitLen()
 		switch {
 		case a.IsLoopback() && a.Is4():
 			bits = 8
-		case style == "subnet":
-			bits = i.Prefix.Bits()
-		case style == "class" && a.Is4():
+		case s.is("mynetworks_style", "subnet"), s.is("mynetworks_style", "class") && a.Is6():
+			bits = i.Prefix.Bits() // IPv6 has no classes
+		case s.is("mynetworks_style", "class"):
 			bits = classOf(a)
 		}
 		p, err := a.WithZone("").Prefix(bits)
-		if err != nil {
-			continue
+		if err == nil && !slices.Contains(list, inBrackets(p)) {
+			list = append(list, inBrackets(p))
 		}
-		if a.Is6() {
-			list = append(list, fmt.Sprintf("[%s]/%d", p.Addr(), bits))
-			continue
-		}
-		list = append(list, p.String())
 	}
 	return strings.Join(list, " ")
+}
+
+// receives reports whether inet_interfaces has an address.
+func (s *scope) receives(a netip.Addr) bool {
+	interfaces := s.get("inet_interfaces").words()
+	return isWord(interfaces, "all") || isWord(interfaces, "loopback-only") && a.IsLoopback() ||
+		slices.ContainsFunc(interfaces, func(v value) bool { return strings.Trim(v.text, "[]") == a.String() })
+}
+
+// speaks reports whether inet_protocols has an address's family.
+func (s *scope) speaks(a netip.Addr) bool {
+	list := s.get("inet_protocols").words()
+	return isWord(list, "all") || a.Is4() && isWord(list, "ipv4") || a.Is6() && isWord(list, "ipv6")
 }
 
 // classOf is the prefix length of the class that an address belonged to

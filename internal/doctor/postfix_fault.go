@@ -18,9 +18,15 @@ type stage struct {
 // hear asks all lists. Only when none refuses does the message pass.
 func (s *scope) hear(a attempt, bold bool) (heard []stage, passes bool) {
 	delayed := s.yes("smtpd_delay_reject")
+	if a.to.doubt.flaw != "" {
+		return nil, false
+	}
 	for i, l := range stages {
-		h := &hearing{scope: s, attempt: a, bold: bold}
+		h := &hearing{scope: s, attempt: a, subject: l.subject, bold: bold}
 		h.late = i < 3 && !delayed || i >= 5 && a.many
+		if h.early = i < 2 && !delayed; i == 0 && !delayed {
+			h.client.helo = ""
+		}
 		st := stage{name: l.list, rules: restrictions(l.subject, s.get(l.list))}
 		st.said, st.at, st.why = h.walk(st.rules)
 		if st.said == refuse {
@@ -28,20 +34,15 @@ func (s *scope) hear(a attempt, bold bool) (heard []stage, passes bool) {
 		}
 		heard = append(heard, st)
 	}
-	return heard, true
-}
-
-// refuses reports whether a restriction would have turned strangers away.
-func refuses(r restriction) bool {
-	switch strings.ToLower(r.word.text) {
-	case "reject", "defer", "defer_if_permit", "reject_unauth_destination", "defer_unauth_destination", "check_relay_domains":
-		return true
+	if s.yes("smtpd_reject_unlisted_recipient") && s.undeliverable(a.to) {
+		return nil, false
 	}
-	return false
+	return heard, true
 }
 
 // try plays one attempt. by is the parameter that made its move possible.
 func (s *scope) try(a attempt, by value, to *faults) {
+	to.tried(s, a)
 	if heard, passes := s.hear(a, false); passes {
 		to.add(s, s.blame(a, by, heard), a, true)
 		return
@@ -131,10 +132,15 @@ func (s *scope) early(a attempt, st stage) fault {
 // whole returns a setting as a ground: its name, at its line.
 func (s setting) whole() value { return written(s.name, s.at) }
 
-// faults gathers what the attempts found, each line once.
+// faults gathers what the attempts found, each line once, and what was played.
 type faults struct {
-	order []string
-	by    map[string]*found
+	order    []string
+	by       map[string]*found
+	forms    map[string]bool // of package plan
+	attempts int
+	ports    []*scope
+	dead     []*scope              // of these, where Postfix ends before it serves anybody
+	keep     func(*scope, attempt) // for tests: sees each attempt
 }
 
 type found struct {
@@ -146,7 +152,18 @@ type found struct {
 	grounds  []value
 }
 
-func newFaults() *faults { return &faults{by: map[string]*found{}} }
+func newFaults() *faults { return &faults{by: map[string]*found{}, forms: map[string]bool{}} }
+
+// tried counts an attempt.
+func (f *faults) tried(s *scope, a attempt) {
+	f.attempts++
+	if a.form != "" {
+		f.forms[a.form] = true
+	}
+	if f.keep != nil {
+		f.keep(s, a)
+	}
+}
 
 func (f *faults) add(s *scope, x fault, a attempt, proved bool) {
 	rule := ""
@@ -157,7 +174,7 @@ func (f *faults) add(s *scope, x fault, a attempt, proved bool) {
 	if x.kind == "early" && strings.EqualFold(rule, "permit_mynetworks") {
 		own = x.ground.text // each network is a finding of its own
 	}
-	key := fmt.Sprint(proved, x.kind, x.stage.name, rule, own, s.pos(x.ground.place()).File)
+	key := fmt.Sprint(proved, s.local, x.kind, x.stage.name, rule, own, s.pos(x.ground.place()).File)
 	if own != "" || x.kind != "early" {
 		key += fmt.Sprint(x.ground.place())
 	}

@@ -9,51 +9,65 @@ import (
 	"postern/plan"
 )
 
-// The stranger's own names. The top-level domain is one that nobody has (RFC
-// 2606), so that no table can mean it.
-const (
-	strangerDomain = "relaytest.invalid"
-	backupDomain   = "mx-of-yours.relaytest.invalid"
-	strangerToken  = plan.Token("token")
-)
-
-// play tries every form, and then every key that the tables gave weight to,
-// from every network of strangers that the lists name.
+// play tries every form, and then everything that lists and tables favour,
+// from every network of strangers that they name.
 func (s *scope) play(to *faults) {
+	f := s.favours()
 	for _, stranger := range s.families() {
-		s.playFrom(stranger, to)
+		s.playForms(stranger, to)
+		s.playFavours(stranger, f, to)
 	}
-	tried := 0
-	for i := 0; i < len(s.seen.networks); i++ { // grows while it is walked
-		p := s.seen.networks[i]
-		if !wide(p) || tried == maxSightings || p.Addr().Is4() && s.text("inet_protocols") == "ipv6" || p.Addr().Is6() && s.text("inet_protocols") == "ipv4" {
+	played := s.families()
+	for _, p := range f.networks {
+		if !wide(p) || !s.speaks(p.Addr()) {
 			continue
 		}
-		tried++
-		s.playFrom(inside(p), to)
-	}
-}
-
-// inside returns an address in a network that is nobody's router or server.
-func inside(p netip.Prefix) netip.Addr {
-	for _, a := range []string{"198.18.0.77", "2001:2::77"} {
-		if a := netip.MustParseAddr(a); p.Contains(a) {
-			return a
+		for _, a := range inside(p) {
+			if !slices.Contains(played, a) {
+				played = append(played, a)
+				s.playForms(a, to)
+				s.playFavours(a, &favours{}, to)
+			}
 		}
 	}
-	b := p.Masked().Addr().AsSlice()
-	b[len(b)-1] = 77
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
-func (s *scope) playFrom(stranger netip.Addr, to *faults) {
+// everywhereElse are addresses of different corners: a list may leave out a
+// network and trust the rest.
+var everywhereElse = []netip.Addr{
+	netip.MustParseAddr("100.64.0.77"), netip.MustParseAddr("198.51.100.77"), netip.MustParseAddr("45.0.0.77"),
+	netip.MustParseAddr("2001:2::77"), netip.MustParseAddr("2a00::77"),
+}
+
+// inside returns addresses in a network that are nobody's router or server.
+func inside(p netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	b := p.Masked().Addr().AsSlice()
+	b[len(b)-1] = 77
+	if b[0] == 0 && len(b) == 4 {
+		b[0] = 1 // 0.0.0.0/8 is nobody
+	}
+	if a, ok := netip.AddrFromSlice(b); ok && p.Contains(a) {
+		list = append(list, a)
+	}
+	for _, a := range everywhereElse {
+		if p.Contains(a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+func stranger(from netip.Addr) client {
+	return client{addr: from, name: "unknown", helo: "client." + strangerDomain}
+}
+
+func (s *scope) playForms(from netip.Addr, to *faults) {
 	facts := s.facts()
 	recipient, err := mail.NewAddress(string(strangerToken), facts.Collector)
 	if err != nil {
 		return
 	}
-	base := client{addr: stranger, name: "unknown", helo: "client." + strangerDomain}
 	for _, f := range plan.Forms() {
 		if f.Set == plan.Owner || f.Set == plan.Login {
 			continue
@@ -62,21 +76,24 @@ func (s *scope) playFrom(stranger netip.Addr, to *faults) {
 		if len(missing) > 0 {
 			continue
 		}
-		a := attempt{from: stranger, form: f.ID, client: base, sender: e.Sender, mx: strings.HasSuffix(e.Recipient, "@"+backupDomain)}
+		a := attempt{
+			from: from, form: f.ID, client: stranger(from), sender: e.Sender, path: e.Recipient,
+			mx: strings.HasSuffix(e.Recipient, "@"+backupDomain),
+		}
 		at, ok := s.move(&a, f.Move.Name, e.MoveArg)
 		if !ok {
 			continue
 		}
-		if a.to, ok = s.resolve(e.Recipient); !ok || !s.leads(a.to, facts) {
+		if a.to, ok = s.router().resolve(e.Recipient); !ok || !s.leads(a.to, facts) {
 			continue
 		}
 		s.try(a, at, to)
 	}
-	s.playKeys(base, to)
 }
 
 // facts are what a stranger would know of this server.
 func (s *scope) facts() plan.Facts {
+	rt := s.router()
 	domain := func(name string) mail.Domain {
 		d, err := mail.ParseDomain(name)
 		if err != nil {
@@ -88,18 +105,18 @@ func (s *scope) facts() plan.Facts {
 		Addr: s.target(), Host: domain(s.text("myhostname")), Domain: domain(s.text("mydomain")),
 		Collector: domain(strangerDomain), Backup: domain(backupDomain), CollectorIP: netip.MustParseAddr("198.18.0.99"),
 	}
-	if !s.isLocal(f.Domain.String()).yes {
+	if !rt.isLocal(f.Domain.String()).yes {
 		f.Domain = f.Host
 		for _, list := range []string{"mydestination", "virtual_mailbox_domains", "virtual_alias_domains"} {
-			for _, w := range s.get(list).words() {
+			for _, w := range rt.get(list).words() {
 				if d := domain(w.text); strings.Contains(w.text, ".") && !d.IsZero() {
 					f.Domain = d
 				}
 			}
 		}
 	}
-	for _, w := range s.get("relay_domains").words() {
-		if d := domain(w.text); !d.IsZero() && !s.isLocal(w.text).yes && f.RelayDomain.IsZero() {
+	for _, w := range rt.get("relay_domains").words() {
+		if d := domain(w.text); !d.IsZero() && !rt.isLocal(w.text).yes && f.RelayDomain.IsZero() {
 			f.RelayDomain = d
 		}
 	}
@@ -109,13 +126,14 @@ func (s *scope) facts() plan.Facts {
 	return f
 }
 
-// leads reports whether mail for r would reach the stranger's collector: by
-// its domain or address, or by a way on that another server would follow.
+// leads reports whether mail for r would reach a stranger: by its domain or
+// address, or by a way on that another server would follow. What is delivered
+// here goes to nobody else, whatever the domain.
 func (s *scope) leads(r resolved, f plan.Facts) bool {
-	if r.class == final && r.by.text == "" {
+	switch {
+	case r.class == final:
 		return false
-	}
-	if r.domain == strangerDomain || r.domain == backupDomain || r.domain == mail.LiteralDomain(f.CollectorIP).String() {
+	case r.domain == mail.LiteralDomain(f.CollectorIP).String(), isAnybodys(r.domain):
 		return true
 	}
 	return r.routed && r.domain == f.RelayDomain.ASCII() && !f.RelayDomain.IsZero()
@@ -140,10 +158,10 @@ func (s *scope) move(a *attempt, name, argument string) (by value, ok bool) {
 	case "helo":
 		a.client.helo = argument
 	case "starttls", "starttls-cert":
-		a.client.cert = name == "starttls-cert"
+		a.client.cert, a.client.encrypted = name == "starttls-cert", true
 		return value{}, s.offersTLS()
 	case "xclient", "xclient-login":
-		m := s.matchClient(s.get("smtpd_authorized_xclient_hosts"), a.client, 0)
+		m := s.hasClient("smtpd_authorized_xclient_hosts", a.client)
 		a.client = client{addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), name: "localhost", helo: a.client.helo, login: name == "xclient-login"}
 		return m.pattern, m.yes
 	case "proxy-v1", "proxy-v2":
@@ -161,56 +179,105 @@ func (s *scope) move(a *attempt, name, argument string) (by value, ok bool) {
 	return value{}, true
 }
 
-// playKeys tries the keys that tables answer OK to: a sender, a HELO name or a
-// PTR record is anybody's to choose.
-func (s *scope) playKeys(base client, to *faults) {
+// maxPairs bounds the values of one kind that are tried together with those of
+// another: a table may ask for both a sender and a recipient.
+const maxPairs = 16
+
+// playFavours tries what lists and tables favour: a sender, a HELO name, a
+// recipient is anybody's to choose, and so is a verified name in a domain of
+// one's own.
+func (s *scope) playFavours(from netip.Addr, f *favours, to *faults) {
 	if s.proxied.text != "" {
 		return
 	}
-	plainTo, ok := s.resolve(string(strangerToken) + "@" + strangerDomain)
-	if !ok {
-		return
-	}
-	try := func(change func(*attempt)) {
-		a := attempt{from: base.addr, client: base, sender: "someone@" + strangerDomain, to: plainTo}
-		change(&a)
-		s.try(a, value{}, to)
-	}
-	for _, key := range slices.Clone(s.seen.senders) {
-		try(func(a *attempt) { a.sender = senderOf(key) })
-	}
-	for _, key := range slices.Clone(s.seen.helos) {
-		try(func(a *attempt) { a.client.helo = below(key) })
-	}
-	for _, key := range slices.Clone(s.seen.unverified) {
-		try(func(a *attempt) { a.client.unverified = below(key) })
-	}
-	for _, key := range slices.Clone(s.seen.names) {
-		// A verified name proves its domain; a whole top-level domain proves nothing.
-		if bare := strings.TrimPrefix(key, "."); bare != "localhost" && !strings.ContainsAny(bare, ".:@") && strings.Trim(bare, "0123456789") != "" {
-			try(func(a *attempt) { a.client.name = "client.somebody." + bare })
+	facts := s.facts()
+	rt := s.router()
+	base := attempt{from: from, client: stranger(from), sender: "someone@" + strangerDomain}
+	base.path = string(strangerToken) + "@" + strangerDomain
+	type change func(*attempt) bool
+	recipient := func(path string) change {
+		return func(a *attempt) (ok bool) {
+			a.path = path
+			a.to, ok = rt.resolve(path)
+			return ok && s.leads(a.to, facts)
 		}
 	}
-	try(func(a *attempt) { a.client.helo = base.addr.String() }) // permit_naked_ip_address
+	kinds := make([][]change, 4)
+	add := func(kind int, c change) { kinds[kind] = append(kinds[kind], c) }
+	for _, path := range append(waysOn(facts), allMailboxes(f.recipients)...) {
+		add(0, recipient(path))
+	}
+	for _, k := range f.senders {
+		for _, sender := range senders(k) {
+			add(1, func(a *attempt) bool { a.sender = sender; return true })
+		}
+	}
+	for _, k := range append(f.helos, from.String()) { // the address: permit_naked_ip_address
+		for _, helo := range helos(k) {
+			add(2, func(a *attempt) bool { a.client.helo = helo; return true })
+		}
+	}
+	for _, k := range append(f.names, "mail."+strangerDomain) {
+		for _, name := range domains(k) {
+			if isAnybodys(name) {
+				add(3, func(a *attempt) bool { a.client.name, a.client.unverified = name, name; return true })
+			}
+		}
+	}
+	try := func(changes ...change) {
+		a := base
+		if !recipient(a.path)(&a) {
+			return
+		}
+		for _, c := range changes {
+			if !c(&a) {
+				return
+			}
+		}
+		s.try(a, value{}, to)
+	}
+	for i, kind := range kinds {
+		for _, c := range kind {
+			try(c)
+		}
+		for _, other := range kinds[i+1:] {
+			for _, c := range kind[:min(len(kind), maxPairs)] {
+				for _, d := range other[:min(len(other), maxPairs)] {
+					try(c, d)
+				}
+			}
+		}
+	}
 }
 
-func senderOf(key string) string {
-	local, domain, ok := strings.Cut(key, "@")
+// waysOn are addresses behind a domain that is relayed for.
+func waysOn(f plan.Facts) []string {
+	if f.RelayDomain.IsZero() {
+		return nil
+	}
+	to := "@" + f.RelayDomain.ASCII()
+	token := string(strangerToken)
+	return []string{token + "%" + strangerDomain + to, strangerDomain + "!" + token + to, token + "@" + strangerDomain + to}
+}
+
+// senders are the addresses that a stranger writes, for a key.
+func senders(k string) []string {
+	if k == "<>" {
+		return []string{""}
+	}
+	local, domain, ok := strings.Cut(k, "@")
+	var list []string
 	switch {
-	case key == "<>":
-		return ""
+	case !ok && strings.HasPrefix(k, "."):
+		list = []string{"someone@host" + k}
 	case !ok:
-		return "someone@" + below(key)
+		list = []string{"someone@" + k, "someone@host." + k, k + "@" + strangerDomain, "someone@" + strangerLabel + k}
 	case domain == "":
-		return local + "@" + strangerDomain
+		list = []string{local + "@" + strangerDomain}
+	case local == "":
+		list = []string{"someone" + k, "someone@" + strangerLabel + domain}
+	default:
+		list = []string{k}
 	}
-	return key
-}
-
-// below returns a name that a key for a domain or for what is below it means.
-func below(key string) string {
-	if strings.HasPrefix(key, ".") {
-		return "host" + key
-	}
-	return key
+	return slices.DeleteFunc(list, func(s string) bool { return !isHostname(s[strings.LastIndexByte(s, '@')+1:]) })
 }

@@ -9,7 +9,7 @@ import (
 // remarks are what is no open door, but should be known or mended.
 func (s *scope) remarks() []Finding {
 	return slices.Concat(s.remarkLogin(), s.remarkCatchAll(), s.remarkForwarded(), s.remarkBareNewline(),
-		s.remarkPrivate(), s.remarkDomains(), s.remarkNoRefusal())
+		s.remarkPrivate(), s.remarkDomains(), s.remarkEverybodys())
 }
 
 func (s *scope) remark(level Level, name, what, do string, forms ...string) []Finding {
@@ -21,13 +21,11 @@ func (s *scope) remarkLogin() []Finding {
 		return nil
 	}
 	var list []Finding
-	level := s.text("smtpd_tls_security_level")
-	if !s.yes("smtpd_tls_auth_only") && level != "encrypt" && !s.yes("smtpd_tls_wrappermode") && !s.yes("smtpd_enforce_tls") {
+	if !s.yes("smtpd_tls_auth_only") && !s.demandsTLS() && !s.yes("smtpd_tls_wrappermode") {
 		list = s.remark(Warning, "smtpd_tls_auth_only", "logins are offered without TLS, and passwords can be read on their way ("+s.service.name+")",
 			"postconf -e 'smtpd_tls_auth_only = yes'\npostfix reload")
 	}
-	options := s.get("smtpd_sasl_security_options").words()
-	if !slices.ContainsFunc(options, func(v value) bool { return v.text == "noanonymous" }) {
+	if !isWord(s.get("smtpd_sasl_security_options").words(), "noanonymous") {
 		list = append(list, s.remark(Problem, "smtpd_sasl_security_options", "without noanonymous a login needs neither name nor password, where the mechanism ANONYMOUS is offered",
 			"postconf -e 'smtpd_sasl_security_options = noanonymous'\npostfix reload")...)
 	}
@@ -51,7 +49,7 @@ func (s *scope) remarkCatchAll() []Finding {
 			continue
 		}
 		for _, e := range s.table(w).entries {
-			if strings.HasPrefix(e.key, "@") {
+			if strings.HasPrefix(e.key, "@") && e.test == nil {
 				list = append(list, Finding{
 					Check: "virtual_alias_maps", Level: Note, At: s.pos(e.at),
 					What: fmt.Sprintf("%s takes mail for every name there: a catch-all draws spam", e.key),
@@ -65,13 +63,12 @@ func (s *scope) remarkCatchAll() []Finding {
 // remarkForwarded: XFORWARD grants nothing, but lets strangers write the log.
 func (s *scope) remarkForwarded() []Finding {
 	const name = "smtpd_authorized_xforward_hosts"
-	stranger := client{addr: s.families()[0], name: "unknown"}
-	if m := s.matchClient(s.get("smtpd_authorized_xclient_hosts"), stranger, 0); m.undecided != "" {
-		return s.remark(Note, "smtpd_authorized_xclient_hosts", "not decided: who may say with XCLIENT that they are another: "+m.undecided,
-			"see that it answers nothing to a stranger's address")
-	}
 	for _, a := range s.families() {
-		if m := s.matchClient(s.get(name), client{addr: a, name: "unknown"}, 0); m.yes {
+		if m := s.hasClient("smtpd_authorized_xclient_hosts", stranger(a)); m.doubt.undecided != "" {
+			return s.remark(Note, "smtpd_authorized_xclient_hosts", "not decided: who may say with XCLIENT that they are another: "+m.doubt.undecided,
+				"see that it answers nothing to a stranger's address")
+		}
+		if m := s.hasClient(name, stranger(a)); m.yes {
 			return []Finding{{
 				Check: name, Level: Warning, At: s.pos(m.pattern.place()),
 				What: strangers(m.pattern.text) + " may say with XFORWARD what the log has of them; it opens no relay",
@@ -84,7 +81,7 @@ func (s *scope) remarkForwarded() []Finding {
 
 func (s *scope) remarkBareNewline() []Finding {
 	const name = "smtpd_forbid_bare_newline"
-	if v := s.text(name); !s.isSet(name) || v != "no" {
+	if !s.isSet(name) || !s.is(name, "no") {
 		return nil
 	}
 	return s.remark(Warning, name, "a message may end at a bare line feed: a second one can be smuggled inside it, past the next server's checks (CVE-2023-51764)",
@@ -95,16 +92,16 @@ func (s *scope) remarkBareNewline() []Finding {
 // address translation, and then everybody who comes through them.
 func (s *scope) remarkPrivate() []Finding {
 	var list []Finding
-	for _, w := range s.get("mynetworks").words() {
-		p, ok := parseNetwork(w.text)
-		if !ok || !slices.ContainsFunc(privateNetworks, p.Masked().Overlaps) {
+	for _, w := range s.patterns(s.get("mynetworks")) {
+		p, flaw := parseNetwork(w.text.text)
+		if flaw != "" || w.not || !slices.ContainsFunc(privateNetworks, p.Overlaps) {
 			continue
 		}
 		whole := map[string]bool{"10.0.0.0/8": true, "172.16.0.0/12": true, "192.168.0.0/16": true, "fc00::/7": true}
-		if whole[p.Masked().String()] {
+		if whole[p.String()] {
 			list = append(list, Finding{
-				Check: "mynetworks", Level: Warning, At: s.pos(w.place()),
-				What: fmt.Sprintf("mynetworks holds the whole of %s: strangers relay as soon as they arrive through a container's gateway or address translation", w.text),
+				Check: "mynetworks", Level: Warning, At: s.pos(w.text.place()),
+				What: fmt.Sprintf("mynetworks holds the whole of %s: strangers relay as soon as they arrive through a container's gateway or address translation", w.text.text),
 				Do:   "name the single hosts that send through this server",
 			})
 		}
@@ -116,16 +113,17 @@ func (s *scope) remarkPrivate() []Finding {
 // from the text which domains it holds.
 func (s *scope) remarkDomains() []Finding {
 	var list []Finding
+	rt := s.router()
 	for _, name := range []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains"} {
-		for _, w := range s.get(name).words() {
-			if !isTable(w.text) {
+		for _, p := range rt.patterns(rt.get(name)) {
+			if p.table == nil {
 				continue
 			}
-			if t := s.table(w); t.unread != "" {
+			if _, d := p.table.find(key{text: strangerDomain}, false); d.undecided != "" {
 				list = append(list, Finding{
-					Check: name, Level: Note, At: s.pos(w.place()),
-					What: fmt.Sprintf("not decided: which domains are yours, since %s says so and %s", t.name, t.unread),
-					Do:   "see that it answers nothing to a foreign domain: postmap -q far.example " + shellWord(t.name),
+					Check: name, Level: Note, At: s.pos(p.text.place()),
+					What: fmt.Sprintf("not decided: which domains are yours, since %s", d.undecided),
+					Do:   "see that it answers nothing to a foreign domain: postmap -q far.example " + shellWord(p.table.name),
 				})
 			}
 		}
@@ -133,14 +131,19 @@ func (s *scope) remarkDomains() []Finding {
 	return list
 }
 
-// remarkNoRefusal: Postfix answers 451 to all when no list refuses foreign
-// recipients.
-func (s *scope) remarkNoRefusal() []Finding {
-	for _, name := range []string{"smtpd_relay_restrictions", "smtpd_recipient_restrictions"} {
-		if slices.ContainsFunc(restrictions("recipient", s.get(name)), refuses) {
-			return nil
+// remarkEverybodys: a list of domains for which mail is delivered here that
+// holds every domain makes this server a sink of other people's mail.
+func (s *scope) remarkEverybodys() []Finding {
+	var list []Finding
+	rt := s.router()
+	for _, name := range []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains"} {
+		if m := rt.member(name, false, subject{strangerDomain, asText}); m.yes {
+			list = append(list, Finding{
+				Check: name, Level: Warning, At: s.pos(m.pattern.place()),
+				What: fmt.Sprintf("%s makes every domain one of ours: mail for others that reaches this server ends here", m.pattern.text),
+				Do:   "name your own domains in " + name + ", without wildcard",
+			})
 		}
 	}
-	return s.remark(Warning, "smtpd_relay_restrictions", "neither this nor smtpd_recipient_restrictions refuses foreign recipients: Postfix answers 451 to everybody until one does",
-		"postconf -e 'smtpd_relay_restrictions = "+safeRelay+"'\npostfix reload")
+	return list
 }

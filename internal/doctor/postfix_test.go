@@ -44,7 +44,10 @@ func judge(t *testing.T, main, master string, more map[string]string) []Finding 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
+	if last := found[len(found)-1]; last.Check != "verdict" {
+		t.Errorf("the last finding is %q, want the verdict", last.What)
+	}
+	return found[:len(found)-1]
 }
 
 // Line 8 of main.cf is the first line of each case. A case names a form that
@@ -62,7 +65,7 @@ func TestPostfix(t *testing.T) {
 	}{
 		{name: "as Debian installs it", form: "none"},
 		{name: "as Debian installs it, with content filter and submission", form: "none", master: debianMaster +
-			"127.0.0.1:10025 inet n - n - - smtpd\n  -o mynetworks=0.0.0.0/0\n  -o smtpd_recipient_restrictions=permit_mynetworks,reject\n" +
+			"127.0.0.1:10025 inet n - n - - smtpd\n  -o mynetworks=127.0.0.0/8\n  -o smtpd_recipient_restrictions=permit_mynetworks,reject\n" +
 			"submission inet n - y - - smtpd\n  -o syslog_name=postfix/submission\n  -o smtpd_tls_security_level=encrypt\n  -o smtpd_sasl_auth_enable=yes\n" +
 			"  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"},
 
@@ -77,7 +80,7 @@ func TestPostfix(t *testing.T) {
 		{name: "one public network", main: "mynetworks = 192.0.2.0/24\n", form: "none"},
 		{name: "IPv6 only", main: "mynetworks = 127.0.0.0/8 [::]/0\n", form: "plain", at: main + ":8"},
 		{name: "IPv6 is trusted and not spoken", main: "mynetworks = 127.0.0.0/8 [::]/0\ninet_protocols = ipv4\n", form: "none"},
-		{name: "everybody is trusted, on loopback only", main: "mynetworks = 0.0.0.0/0\ninet_interfaces = loopback-only\n", form: "none"},
+		{name: "everybody is trusted, on loopback only", main: "mynetworks = 0.0.0.0/0\ninet_interfaces = loopback-only\n", form: "warning", at: main + ":8", says: "this machine only"},
 		{name: "the provider's network by style", main: "mynetworks =\nmynetworks_style = subnet\n", form: "none"}, // an empty list is a list
 		{name: "a whole private range", main: "mynetworks = 172.16.0.0/12\n", form: "warning", at: main + ":8"},
 		{name: "one port only", master: debianMaster + "2525 inet n - y - - smtpd -o { mynetworks = 127.0.0.0/8 0.0.0.0/0 }\n", form: "plain", at: master + ":3", says: "postconf -P '2525/inet/mynetworks=127.0.0.0/8'"},
@@ -90,10 +93,10 @@ func TestPostfix(t *testing.T) {
 		{name: "own domain as sender is refused", main: relay("check_sender_access inline:{{victim.example = REJECT not from outside}}"), form: "none"},
 		{name: "a class that permits", main: "smtpd_restriction_classes = insiders\ninsiders = check_sender_access inline:{victim.example=OK}\n" + relay("insiders"), form: "local-sender", at: main + ":9"},
 		{name: "a table that answers with a class", main: "smtpd_restriction_classes = insiders\ninsiders = permit\n" + relay("check_sender_access inline:{victim.example=insiders}"), form: "local-sender", at: main + ":10"},
-		{name: "warned of only", main: relay("warn_if_reject check_sender_access inline:{victim.example=OK}"), form: "none"},
+		{name: "warned of only, where it refuses; it permits all the same", main: relay("warn_if_reject check_sender_access inline:{victim.example=OK}"), form: "local-sender", at: main + ":8"},
 		{name: "recipient rules in front of a closed relay list", main: "smtpd_recipient_restrictions = check_sender_access inline:{victim.example=OK}, reject_unauth_destination\n", form: "none"},
 		{name: "own name in HELO", main: relay("check_helo_access inline:{mx.victim.example=OK}"), form: "helo-host", at: main + ":8"},
-		{name: "a PTR record that is not confirmed", main: relay("check_reverse_client_hostname_access inline:{partner.example=OK}"), form: "-", at: main + ":8"},
+		{name: "a PTR record that is not confirmed", main: relay("check_reverse_client_hostname_access inline:{partner.example=OK}"), form: "warning", at: main + ":8", says: "Postfix does not take"},
 		{name: "a PTR record that is confirmed", main: relay("check_client_access inline:{partner.example=OK}"), form: "none"},
 		{name: "a wide network of clients", main: relay("check_client_access cidr:/etc/postfix/clients"), more: map[string]string{"/etc/postfix/clients": "192.0.2.1/32 OK\n198.0.0.0/8 OK\n"}, form: "plain", at: "/etc/postfix/clients:2"},
 		{name: "one client", main: relay("check_client_access inline:{192.0.2.1=OK}"), form: "none"},
@@ -101,13 +104,13 @@ func TestPostfix(t *testing.T) {
 		{name: "own recipients, with a way on", main: relay("check_recipient_access inline:{victim.example=OK}"), form: "none"},
 		{name: "backup for whoever asks", main: relay("permit_mx_backup"), form: "backup-mx", at: main + ":8"},
 		{name: "backup for one network", main: relay("permit_mx_backup") + "permit_mx_backup_networks = 192.0.2.0/24\n", form: "none"},
-		{name: "permit is the last word", main: "smtpd_relay_restrictions = permit_mynetworks, permit\nsmtpd_recipient_restrictions =\n", form: "plain", at: main + ":8"},
+		{name: "permit is the last word", main: "smtpd_relay_restrictions = permit_mynetworks, permit\nsmtpd_recipient_restrictions =\n", form: "warning", at: main + ":8", says: "serves nobody"},
 		{name: "certificates of everybody", main: relay("permit_tls_all_clientcerts") + "smtpd_tls_security_level = may\nsmtpd_tls_ask_ccert = yes\n", form: "starttls-cert", at: main + ":8"},
 		{name: "certificates that nobody is asked for", main: relay("permit_tls_all_clientcerts") + "smtpd_tls_security_level = may\n", form: "none"},
 		{name: "fingerprints of everybody", main: relay("permit_tls_clientcerts") + "relay_clientcerts = static:all\nsmtpd_tls_security_level = may\nsmtpd_tls_ask_ccert = yes\n", form: "starttls-cert", at: main + ":9"},
 		{name: "a bare address in HELO", main: relay("permit_naked_ip_address"), form: "-", at: main + ":8"},
 		{name: "rules of before 2.10", main: "compatibility_level = 0\nsmtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination\n", form: "none"},
-		{name: "no rule at all", main: "smtpd_relay_restrictions =\n", form: "plain", at: main + ":8"},
+		{name: "no rule at all", main: "smtpd_relay_restrictions =\n", form: "warning", at: main + ":8", says: "serves nobody"},
 
 		{name: "routes for a partner", main: "allow_untrusted_routing = yes\nrelay_domains = partner.example\n", form: "relaydom-pct", at: main + ":8"},
 		{name: "a partner without routes", main: "relay_domains = partner.example\n", form: "none"},
@@ -133,6 +136,44 @@ func TestPostfix(t *testing.T) {
 		{name: "XCLIENT from a directory", main: "smtpd_authorized_xclient_hosts = ldap:nets\n", form: "note", at: main + ":8", says: "not decided: who may say with XCLIENT"},
 		{name: "a policy server at both ends", main: "smtpd_client_restrictions = check_policy_service inet:a:1\n" + relay("check_policy_service inet:b:2"), form: "note", at: main + ":9", says: "inet:b:2"},
 		{name: "domains in a database", main: "virtual_mailbox_domains = mysql:/etc/postfix/domains.cf\n", form: "note", at: main + ":8", says: "not decided: which domains are yours"},
+		{name: "yes in capitals", main: "relay_domains = partner.example\nallow_untrusted_routing = YES\n", form: "relaydom-pct", at: main + ":9"},
+		{name: "logins in the clear, in capitals", main: "smtpd_sasl_auth_enable = Yes\n", form: "warning", at: main},
+		{name: "a level in capitals", main: relay("permit_tls_all_clientcerts") + "smtpd_tls_security_level = May\nsmtpd_tls_ask_ccert = Yes\n", form: "starttls-cert", at: main + ":8"},
+		{name: "bare line feeds, in capitals", main: "smtpd_forbid_bare_newline = No\n", form: "warning", at: main + ":8"},
+		{name: "neither yes nor no", main: "relay_domains = partner.example\nallow_untrusted_routing = true\n", form: "warning", at: main + ":9", says: "serves nobody"},
+		{name: "a whole top-level domain", main: "myhostname = victim.com\nmydomain = com\nrelay_domains = $mydomain\n", form: "-", at: main + ":9"},
+		{name: "a whole top-level domain, as nobody wrote it", main: "myhostname = victim.com\nfree = ${mydomain:}\nrelay_domains = co.uk\n", form: "-", at: main + ":10", says: "every name under co.uk"},
+		{name: "names under a top-level domain, where parents are not asked", main: "relay_domains = com\nparent_domain_matches_subdomains =\n", form: "none"},
+		{name: "a provider's domain", main: "relay_domains = gmail.com\n", form: "-", at: main + ":8", says: "mailbox"},
+		{name: "a name at home", main: "relay_domains = lan\n", form: "none"},
+		{name: "role accounts everywhere", main: relay("check_recipient_access hash:/etc/postfix/roles"), more: map[string]string{"/etc/postfix/roles": "# roles\npostmaster@ OK\nabuse@ OK\n"}, form: "-", at: "/etc/postfix/roles:2"},
+		{name: "role accounts everywhere, by an expression", main: relay("check_recipient_access pcre:/etc/postfix/roles"), more: map[string]string{"/etc/postfix/roles": "/^postmaster@/ OK\n"}, form: "-", at: "/etc/postfix/roles:1"},
+		{name: "an expression that ends where a stranger goes on", main: relay("check_recipient_access regexp:{{/@partner[.]example/ OK}}"), form: "-", at: main + ":8"},
+		{name: "an expression that begins where a stranger began", main: relay("check_recipient_access regexp:{{/partner[.]example$$/ OK}}"), form: "-", at: main + ":8"},
+		{name: "an expression with both ends", main: relay("check_recipient_access regexp:{{/@partner[.]example$$/ OK}}"), form: "none"},
+		{name: "an expression whose dollar sign is not doubled", main: relay("check_recipient_access regexp:{{/@partner[.]example$/ OK}}"), form: "warning", at: main + ":8", says: "$$"},
+		{name: "a code without a text is OK", main: relay("check_recipient_access inline:{{com = 550}}"), form: "-", at: main + ":8"},
+		{name: "a code with a text", main: relay("check_recipient_access inline:{{com = 550 no}}"), form: "none"},
+		{name: "an answer that is no word", main: relay("check_sender_access inline:{{victim.example = okay}}"), form: "warning", at: main + ":8", says: "451"},
+		{name: "an argument that takes the word that refuses", main: "smtpd_relay_restrictions = permit_dnswl_client, reject_unauth_destination\n", form: "plain", at: main + ":8"},
+		{name: "strangers with a name of their own", main: "mynetworks = 0.0.0.0/0\nsmtpd_client_restrictions = check_client_access inline:{{unknown = REJECT}}\n", form: "-", at: main + ":8"},
+		{name: "a table in the line", main: relay("check_client_access cidr:{{0.0.0.0/0 OK}}"), form: "plain", at: main + ":8"},
+		{name: "a table in the line, of networks that nobody is in", main: "mynetworks = cidr:{{127.0.0.0/8 OK} {!0.0.0.0/0 OK}}\n", form: "none"},
+		{name: "a table of tables", main: relay("check_recipient_access unionmap:{inline:{a=DUNNO}, inline:{com=OK}}"), form: "-", at: main + ":8"},
+		{name: "bits behind the length", main: "mynetworks = 127.0.0.1/8\n", form: "warning", at: main + ":8", says: "Postfix wants 127.0.0.0/8"},
+		{name: "bits behind the length, in a table", main: "mynetworks = cidr:/etc/postfix/nets\n", more: map[string]string{"/etc/postfix/nets": "192.168.1.1/24 OK\n"}, form: "warning", at: "/etc/postfix/nets:1", says: "passes over"},
+		{name: "bits behind the length, after everybody", main: "mynetworks = 0.0.0.0/0 127.0.0.1/8\n", form: "plain", at: main + ":8"},
+		{name: "an IPv6 address without brackets", main: "mynetworks = 127.0.0.0/8 ::1\n", form: "warning", at: main + ":8", says: "serves nobody"},
+		{name: "what stands behind a comment", main: "mynetworks = 127.0.0.0/8 # 0.0.0.0/0\n", form: "none"},
+		{name: "all, which is a host's name", main: "mynetworks = all\n", form: "none"},
+		{name: "a network that is left out, and not alone", main: "mynetworks = !198.18.0.0/15 0.0.0.0/0\n", form: "plain", at: main + ":8"},
+		{name: "-o of smtpd closes nothing that is told elsewhere", main: "relay_domains = static:all\n", master: "smtp inet n - y - - smtpd -o relay_domains=\n", form: "plain", at: main + ":8"},
+		{name: "-o of smtpd opens nothing that is told elsewhere", master: "smtp inet n - y - - smtpd -o relay_domains=static:all\n", form: "none"},
+		{name: "-o of the service that tells it", master: "smtp inet n - y - - smtpd -o rewrite_service_name=rw2\nrw2 unix - - y - - trivial-rewrite -o relay_domains=static:all\n", form: "plain", at: master + ":2"},
+		{name: "-o of inet_interfaces opens no port", main: "mynetworks = 0.0.0.0/0\n", master: "smtp inet n - y - - smtpd -o inet_interfaces=loopback-only\n", form: "plain", at: main + ":8"},
+		{name: "a service that is switched off", main: "mynetworks = 0.0.0.0/0\nmaster_service_disable = smtp.inet\n", form: "none"},
+		{name: "a transport that returns all mail", main: "mynetworks = 0.0.0.0/0\ndefault_transport = error:outside mail is not sent from here\n", form: "none"},
+		{name: "mail for every domain ends here", main: "mydestination = static:all\n", form: "warning", at: main + ":8", says: "ends here"},
 		{name: "a line that is none", main: "mynetworks 0.0.0.0/0\n", form: "warning", at: main + ":8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -299,7 +340,7 @@ func TestResolve(t *testing.T) {
 		{"a@partner.example", "a@partner.example", relayed, false},
 		{"a%far.example@partner.example", "a%far.example@partner.example", relayed, true},
 		{"far.example!a@partner.example", "far.example!a@partner.example", relayed, true},
-		{`"a@far.example"@partner.example`, "a@far.example@partner.example", relayed, true},
+		{`"a@far.example"@partner.example`, `"a@far.example"@partner.example`, relayed, true},
 	} {
 		r, ok := scoped(t, main).resolve(c.path)
 		if !ok || r.address() != c.want || r.class != c.class || r.routed != c.routed {
@@ -356,7 +397,7 @@ func FuzzPostfix(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, x := range found {
+		for _, x := range found[:len(found)-1] { // the last is the verdict
 			text, ok := set[x.At.File]
 			if !ok || x.At.Line > strings.Count(text, "\n")+1 {
 				t.Errorf("a finding at %s, which is no line that was read: %s", x.At, x.What)
@@ -371,4 +412,39 @@ func FuzzPostfix(f *testing.F) {
 			t.Errorf("an unknown setting changed %s to %s (%v)", inWords(found), inWords(more), err)
 		}
 	})
+}
+
+// No output is no answer: the verdict says what was read, how much was played
+// against which ports, and what came of it.
+func TestPostfixVerdict(t *testing.T) {
+	for _, c := range []struct {
+		main, master string
+		level        Level
+		says         []string
+	}{
+		{"", "", OK, []string{"closed: none of these forms relays", " forms, ", "port smtp", "main.cf", "master.cf"}},
+		{"mynetworks = 0.0.0.0/0\n", "", Problem, []string{"open"}},
+		{"mynetworks = 0.0.0.0/0\n", "127.0.0.1:2525 inet n - y - - smtpd\n", Warning, []string{"forwarder", "127.0.0.1:2525 (this machine only)"}},
+		{"smtpd_relay_restrictions = check_policy_service inet:a:1, reject_unauth_destination\n", "", Note, []string{"not decided"}},
+		{"mynetworks = 127.0.0.1/8\n", "", OK, []string{"there are warnings"}},
+		{"smtpd_delay_reject = maybe\n", "", Warning, []string{"nobody is served"}},
+		{"", "smtp unix - - y - - smtp\n", OK, []string{"no service of master.cf"}},
+	} {
+		master := c.master
+		if master == "" {
+			master = debianMaster
+		}
+		found, err := Postfix(t.Context(), Foreign{Dir: "/etc/postfix", Hostname: "mx.victim.example", Own: own, Read: files(map[string]string{
+			"/etc/postfix/main.cf": debianMain + c.main, "/etc/postfix/master.cf": master,
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := found[len(found)-1]
+		for _, words := range c.says {
+			if last.Check != "verdict" || last.Level != c.level || !strings.Contains(last.What, words) {
+				t.Errorf("%q %q: %s, want %s saying %q", c.main, c.master, inWords(found), c.level, words)
+			}
+		}
+	}
 }

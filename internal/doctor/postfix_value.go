@@ -17,11 +17,15 @@ type scope struct {
 	*postfixConfig
 	service service
 	tables  map[string]*table
-	values  map[string]value // what was expanded already
-	seen    *sightings
+	opening int                  // tables that are being opened, one within another
+	values  map[string]value     // what was expanded already
+	lists   map[string][]pattern // what was read already, by its text
+	broken  map[string]bool      // whose value Postfix cannot expand
+	routes  *scope               // see router
 
 	proxied    value // who demands a PROXY header; empty: nobody
 	postscreen bool  // it stands in front, and talks first
+	local      bool  // only this machine reaches it
 }
 
 // raw returns a parameter as it was written: behind -o, in main.cf, or built in.
@@ -49,18 +53,23 @@ func (s *scope) get(name string) value {
 	}
 	e := expansion{scope: s, left: maxExpansion}
 	v := e.expand(s.raw(name).value, 0).trim()
+	s.broken[name] = e.broken
 	s.values[name] = v
 	return v
 }
 
-func (s *scope) yes(name string) bool { return s.get(name).text == "yes" }
+func (s *scope) yes(name string) bool { return s.is(name, "yes") }
+
+// is compares a word as Postfix does: without case.
+func (s *scope) is(name, word string) bool { return strings.EqualFold(s.text(name), word) }
 
 func (s *scope) text(name string) string { return s.get(name).text }
 
 // An expansion is one parameter that is being expanded.
 type expansion struct {
 	*scope
-	left int // bytes that it may still grow by; each step costs one too, for what doubles and stays empty
+	broken bool // a dollar sign has no name, or no end of its braces
+	left   int  // bytes that it may still grow by; each step costs one too, for what doubles and stays empty
 }
 
 // expand follows $name, ${name}, $(name), ${name?text}, ${name:text},
@@ -75,7 +84,12 @@ func (e *expansion) expand(v value, depth int) value {
 	}
 	for depth < maxNesting && e.left > 0 {
 		i := strings.IndexByte(v.text, '$')
-		if i < 0 || i+1 == len(v.text) {
+		if i < 0 {
+			break
+		}
+		if i+1 == len(v.text) {
+			e.broken = true
+			v = v.cut(0, i)
 			break
 		}
 		add(v.cut(0, i))
@@ -87,14 +101,16 @@ func (e *expansion) expand(v value, depth int) value {
 		case next == '{' || next == '(':
 			end := closing(v.text, 0)
 			if end < 0 {
-				return concat(out) // Postfix warns of it and stops there
+				e.broken = true
+				return concat(out)
 			}
 			add(e.braced(v.cut(1, end), depth+1))
 			v = v.cut(end+1, len(v.text))
 		default:
 			n := nameLength(v.text)
+			e.broken = e.broken || n == 0
 			if n > 0 {
-				add(e.expand(e.raw(v.text[:n]).value, depth+1))
+				add(e.named(v.cut(0, n), depth+1))
 			}
 			v = v.cut(n, len(v.text))
 		}
@@ -103,6 +119,16 @@ func (e *expansion) expand(v value, depth int) value {
 		add(v)
 	}
 	return concat(out)
+}
+
+// named expands a parameter. What nobody wrote down is written, so to speak,
+// where it is named.
+func (e *expansion) named(name value, depth int) value {
+	v := e.expand(e.raw(name.text).value, depth)
+	if e.isSet(name.text) {
+		return v
+	}
+	return written(v.text, name.place())
 }
 
 func nameLength(s string) int {
@@ -122,7 +148,7 @@ func (e *expansion) braced(v value, depth int) value {
 	n := nameLength(v.text)
 	rest := v.cut(n, len(v.text)).trim()
 	if rest.text == "" {
-		return e.expand(e.raw(v.text[:n]).value, depth)
+		return e.named(v.cut(0, n), depth)
 	}
 	holds := e.expand(e.raw(v.text[:n]).value, depth).text != ""
 	return e.chosen(rest, holds, depth)

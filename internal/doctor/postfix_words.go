@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,8 +33,8 @@ func (f *found) finding(c *postfixConfig) Finding {
 		out.Do = f.set(out.Check, "no")
 	case "destination":
 		out.Check = "relay_domains"
-		out.What = fmt.Sprintf("%s makes every domain one of ours", f.ground.text)
-		out.Do = "name your own domains in relay_domains, mydestination and virtual_*_domains, without wildcard"
+		out.What = fmt.Sprintf("%s in relay_domains lets everybody send to %s", f.ground.text, f.whose())
+		out.Do = "name in relay_domains the domains for which you are a relay, each of them whole"
 	case "missing":
 		out.Check = "smtpd_relay_restrictions"
 		out.What = "no restriction refuses foreign recipients: whoever comes may relay"
@@ -48,10 +49,26 @@ func (f *found) finding(c *postfixConfig) Finding {
 			Do:   "look at what it answers to strangers, or let it have its turn after reject_unauth_destination",
 		}
 	}
-	if len(c.listeners()) > 1 && f.proved {
+	if f.scope.local {
+		out.Level = Warning
+		out.What = strings.Join(f.services, ", ") + ": reached from this machine only; whoever forwards connections to it opens it: " + out.What
+	} else if len(c.listeners()) > 1 {
 		out.What += " (" + strings.Join(f.services, ", ") + ")"
 	}
 	return out
+}
+
+// whose says to which domains strangers could send: of a pattern that means
+// more than one name it is those of whoever has one there.
+func (f *found) whose() string {
+	switch domain := strings.TrimPrefix(f.ground.text, "."); {
+	case slices.Contains(mailProviders, domain):
+		return "a provider where anybody has a mailbox"
+	case isTable(domain) || f.ground.text == "everything":
+		return "every domain"
+	default:
+		return "every name under " + domain + ", where whoever likes has one"
+	}
 }
 
 func (f *found) rule() string {
@@ -108,10 +125,10 @@ func claims(word string) string {
 		return "a sender is anybody's to write"
 	case "check_helo_access":
 		return "a HELO name is anybody's to say"
-	case "check_reverse_client_hostname_access":
-		return "a PTR record that is not confirmed is its owner's to write"
+	case "check_client_access":
+		return "a stranger may be one, by address or by a name of their own"
 	case "check_recipient_access":
-		return "and what is behind it is relayed"
+		return "whoever likes has such an address elsewhere, and mail to it is relayed"
 	}
 	return "and strangers are among them"
 }
@@ -148,8 +165,8 @@ func (f *found) closeNetworks() string {
 	}
 	var words []string
 	for _, w := range f.scope.get("mynetworks").words() {
-		p, ok := parseNetwork(w.text)
-		if ok && !wide(p) {
+		p, flaw := parseNetwork(w.text)
+		if flaw == "" && !wide(p) {
 			words = append(words, w.text)
 		}
 	}

@@ -20,7 +20,7 @@ const system = "dash coreutils sed grep mawk libc-bin findutils debianutils host
 // roots names the trees that are unpacked, and the packages that are in each. They are apart
 // because mail servers want the same file names.
 var roots = map[string]string{
-	"postfix":   "postfix",
+	"postfix":   "postfix postfix-pcre",
 	"exim":      "exim4-daemon-light",
 	"opensmtpd": "opensmtpd",
 	"sendmail":  "sendmail-bin sendmail-base sendmail-cf sensible-mda procmail m4",

@@ -24,6 +24,9 @@ type Target struct {
 	log    *journal
 }
 
+// Context ends with the test.
+func (t *Target) Context() context.Context { return t.ctx }
+
 // atOnce bounds how many worlds run together: each is a handful of daemons that mostly wait.
 var atOnce = make(chan struct{}, 12)
 
