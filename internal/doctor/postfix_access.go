@@ -106,7 +106,7 @@ func (h *hearing) keys(subject string) (keys []key, ok bool) {
 }
 
 // actions of an access table that say nothing of who may relay.
-var passive = []string{"DUNNO", "DEFER_IF_REJECT", "FILTER", "HOLD", "PREPEND", "REDIRECT", "BCC", "INFO", "WARN"}
+var passive = []string{"DUNNO", "DEFER_IF_REJECT", "FILTER", "HOLD", "PREPEND", "BCC", "INFO", "WARN"}
 
 // action reads the right side of an access table.
 func (h *hearing) action(e *entry) (outcome, reason) {
@@ -117,8 +117,10 @@ func (h *hearing) action(e *entry) (outcome, reason) {
 	switch {
 	case word == "OK" || word == "RELAY":
 		return permit, reason{}
-	case slices.Contains([]string{"REJECT", "DEFER", "DEFER_IF_PERMIT", "DISCARD"}, word):
+	case slices.Contains([]string{"REJECT", "DEFER", "DEFER_IF_PERMIT", "DISCARD", "REDIRECT"}, word):
 		return refuse, reason{}
+	case word == "FILTER" && isDeadEnd(rest):
+		return refuse, reason{} // taken, and returned or thrown away: nothing is relayed
 	case slices.Contains(passive, word):
 		return dunno, reason{}
 	case digits(text): // a code without a text is a number, and a number is OK
@@ -131,6 +133,12 @@ func (h *hearing) action(e *entry) (outcome, reason) {
 		return h.refusal("the entry " + e.key + " has no value")
 	}
 	return h.askClass(e.result)
+}
+
+// isDeadEnd reports a transport that delivers nothing.
+func isDeadEnd(transport string) bool {
+	name, _, _ := strings.Cut(strings.TrimSpace(transport), ":")
+	return name == "error" || name == "retry" || name == "discard"
 }
 
 // refusal is Postfix's answer to a mistake: 451, to everybody who comes so far.

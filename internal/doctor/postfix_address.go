@@ -321,8 +321,7 @@ func (s *scope) undeliverable(r resolved) bool {
 
 // isUndelivered reports a transport that only returns mail.
 func (s *scope) isUndelivered(r resolved) bool {
-	transport, _, _ := strings.Cut(s.transport(r), ":")
-	return transport == "error" || transport == "retry"
+	return isDeadEnd(s.transport(r))
 }
 
 // transport is how mail to a foreign or relayed domain goes on. What is told

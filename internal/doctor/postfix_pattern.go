@@ -123,7 +123,7 @@ func (x *test) compile(kind, expression, options string) (flaw string) {
 }
 
 // maxSamples bounds the texts that one expression is tried with.
-const maxSamples = 12
+const maxSamples = 24
 
 // sample returns a few texts that an expression matches: of each choice all
 // ways, of what may be there or not both.
@@ -134,7 +134,7 @@ func sample(re *syntax.Regexp) []string {
 	case syntax.OpCharClass:
 		return []string{string(member(re.Rune))}
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		return []string{"x"}
+		return []string{"x", "."}
 	case syntax.OpCapture, syntax.OpPlus:
 		return sample(re.Sub[0])
 	case syntax.OpStar, syntax.OpQuest:

@@ -86,7 +86,7 @@ func (s *scope) favours() *favours {
 	for _, p := range rt.patterns(rt.get("relay_domains")) {
 		note(&f.recipients, p.samples()...)
 	}
-	note(&f.recipients, "postmaster", "abuse")
+	note(&f.recipients, "postmaster", "abuse", "com", "net", "org", "co.uk")
 	return f
 }
 
