@@ -152,13 +152,25 @@ func (b *body) fill() {
 		}
 		c.in.grow()
 	}
-	if err := c.in.fill(b.deadline(), false); err != nil {
+	if err := b.more(); err != nil {
 		if netop.IsTimeout(err) {
 			err = ErrTimeout
 		} else if errors.Is(err, io.EOF) {
 			err = ErrClosed
 		}
 		b.err = fmt.Errorf("%w: %w", ErrTruncated, err)
+	}
+}
+
+// more reads once, within the limits on time.
+func (b *body) more() error {
+	until := b.deadline()
+	for {
+		step, last := nextLook(until)
+		err := b.c.in.fill(step, false)
+		if err == nil || last || !netop.IsTimeout(err) || b.c.pressed() {
+			return err
+		}
 	}
 }
 

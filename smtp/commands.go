@@ -12,21 +12,22 @@ import (
 type command struct {
 	run     func(c *connection, arg string)
 	offered func(c *connection) bool // nil: always
+	nothing bool                     // brings no message nearer: see Limits.Fruitless
 	bare    bool                     // takes no parameter (RFC 5321 section 4.1.1)
 }
 
 var commands = map[string]command{
-	"EHLO": {run: (*connection).ehlo},
-	"HELO": {run: (*connection).helo},
+	"EHLO": {run: (*connection).ehlo, nothing: true},
+	"HELO": {run: (*connection).helo, nothing: true},
 	"MAIL": {run: (*connection).mail},
 	"RCPT": {run: (*connection).rcpt},
 	"DATA": {run: (*connection).data, bare: true},
-	"RSET": {run: (*connection).rset, bare: true},
-	"NOOP": {run: func(c *connection, _ string) { c.send(replyNoop) }},
-	"HELP": {run: func(c *connection, _ string) { c.send(replyHelp) }},
+	"RSET": {run: (*connection).rset, bare: true, nothing: true},
+	"NOOP": {run: func(c *connection, _ string) { c.send(replyNoop) }, nothing: true},
+	"HELP": {run: func(c *connection, _ string) { c.send(replyHelp) }, nothing: true},
 	"QUIT": {run: (*connection).quit, bare: true},
-	"VRFY": {run: (*connection).verify},
-	"EXPN": {run: func(c *connection, _ string) { c.send(replyNotOffered) }},
+	"VRFY": {run: (*connection).verify, nothing: true},
+	"EXPN": {run: func(c *connection, _ string) { c.send(replyNotOffered) }, nothing: true},
 
 	"BDAT":     {run: (*connection).bdat, offered: chunking.in},
 	"STARTTLS": {run: (*connection).startTLS, offered: startTLS.in, bare: true},

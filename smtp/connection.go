@@ -37,6 +37,10 @@ type connection struct {
 	authErrs int
 	messages int
 
+	stranger  bool      // nobody knows this client
+	since     time.Time // of the last message, or the session's beginning
+	fruitless int       // commands since then that lead nowhere
+
 	done  bool   // no further command is read
 	err   error  // why it ended; nil after QUIT
 	stash []byte // a command that was read in place of the next chunk
@@ -44,12 +48,12 @@ type connection struct {
 
 func (s *Server) newConnection(ctx context.Context, nc net.Conn) *connection {
 	limits := s.limits()
-	c := &connection{server: s, limits: limits, conn: nc}
+	c := &connection{server: s, limits: limits, conn: nc, since: time.Now()}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.in.conn, c.out.conn, c.out.limit = nc, nc, limits.Write
 	c.rule = lineRule{
 		max: limits.CommandLine, maxAuth: limits.AuthLine,
-		idle: limits.Idle, whole: limits.Command, lines: s.Lines, beforeWait: c.out.flush,
+		idle: limits.Idle, whole: limits.Command, lines: s.Lines, beforeWait: c.out.flush, ends: c.hurried,
 	}
 	c.peer.Remote, c.peer.Local = netop.AddrPort(nc.RemoteAddr()), netop.AddrPort(nc.LocalAddr())
 	return c
@@ -139,6 +143,12 @@ func (c *connection) nextLine() ([]byte, error) {
 		c.stash = nil
 		return line, nil
 	}
+	switch {
+	case c.barren():
+		return nil, errBarren
+	case c.outlived():
+		return nil, errStopped
+	}
 	return c.in.line(&c.rule)
 }
 
@@ -156,6 +166,8 @@ func (c *connection) lineFailed(err error) {
 		c.close(replyEndless, ErrLineTooLong)
 	case errors.Is(err, errStopped):
 		c.close(replyDown, ErrServerClosed)
+	case errors.Is(err, errBarren):
+		c.close(replyBarren, ErrTimeout)
 	case netop.IsTimeout(err):
 		c.close(replyIdle, ErrTimeout)
 	case errors.Is(err, io.EOF):
@@ -202,6 +214,9 @@ func (c *connection) dispatch(line []byte) {
 	case cmd.bare && arg != "":
 		c.send(replyNoArgument)
 	default:
+		if cmd.nothing {
+			c.fruitless++
+		}
 		cmd.run(c, arg)
 	}
 }

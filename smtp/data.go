@@ -61,6 +61,9 @@ func (c *connection) take(b *body) {
 	c.in.shrink()
 	c.endTransaction()
 	if fault == nil {
+		if r.Positive() {
+			c.fruitful()
+		}
 		c.send(r)
 		return
 	}

@@ -90,7 +90,7 @@ func (in *inbound) release() {
 }
 
 // wait reads the first octets of the next command; the buffer is empty.
-func (in *inbound) wait(until time.Time, now time.Time) error {
+func (in *inbound) wait(until time.Time, now time.Time, ends func() error) error {
 	hold := now.Add(holdBuffer)
 	if until.IsZero() || hold.Before(until) {
 		err := in.fill(hold, true)
@@ -98,11 +98,21 @@ func (in *inbound) wait(until time.Time, now time.Time) error {
 			return err
 		}
 		in.release()
-		if !in.deadline(until, true) {
-			return errStopped
-		}
-		if _, err := io.ReadFull(in.conn, in.peeked[:]); err != nil {
-			return in.readError(err)
+		for {
+			step, last := nextLook(until)
+			if !in.deadline(step, true) {
+				return errStopped
+			}
+			_, err := io.ReadFull(in.conn, in.peeked[:])
+			if err == nil {
+				break
+			}
+			if err = in.readError(err); last || !netop.IsTimeout(err) {
+				return err
+			}
+			if why := ends(); why != nil {
+				return why
+			}
 		}
 		in.buf = getBuffer(smallBuffer)
 		in.buf[0] = in.peeked[0]
@@ -139,6 +149,15 @@ func (in *inbound) fill(until time.Time, command bool) error {
 			return in.readError(err)
 		}
 	}
+}
+
+// nextLook returns when a wait is to be looked at, and whether that is its end.
+func nextLook(until time.Time) (step time.Time, last bool) {
+	step = time.Now().Add(lookAgain)
+	if !until.IsZero() && !step.Before(until) {
+		return until, true
+	}
+	return step, false
 }
 
 func (in *inbound) record(p []byte) {
@@ -184,6 +203,7 @@ type lineRule struct {
 	idle, whole  time.Duration
 	lines        LineEnds
 	beforeWait   func() error // sends what was answered so far
+	ends         func() error // says why a long wait is to end; nil: it goes on
 }
 
 // line returns the next command line without its end. It is valid until the
@@ -213,7 +233,7 @@ func (in *inbound) line(rule *lineRule) ([]byte, error) {
 		}
 		if seen == 0 {
 			now := time.Now()
-			if err := in.wait(after(now, rule.idle), now); err != nil {
+			if err := in.wait(after(now, rule.idle), now, rule.ends); err != nil {
 				return nil, err
 			}
 			continue

@@ -9,9 +9,11 @@ type Limits struct {
 	Connections int // at once, all clients; beyond: 421
 	PerClient   int // at once from one address (IPv6: one /64); beyond: 421
 	PerNetwork  int // at once from one /24 (IPv6: one /56); beyond: 421
+	PerSite     int // at once from one /48 of IPv6, which one customer may have; beyond: 421
 	Errors      int // replies of class 5 in one session; beyond: 421
 	AuthErrors  int // refused AUTH commands in one session; beyond: 421
 	Messages    int // transactions in one session; beyond: 421 (LIMITS MAILMAX)
+	Fruitless   int // NOOP, RSET, HELP, VRFY, EXPN, EHLO and HELO in one session since its last message; beyond: 421
 	Recipients  int // accepted in one transaction; beyond: 452 (LIMITS RCPTMAX)
 
 	MessageSize int64 // octets, line ends included; beyond: 552 (SIZE)
@@ -21,6 +23,7 @@ type Limits struct {
 
 	Idle      time.Duration // until the first octet of the next command
 	Command   time.Duration // from there to its line end
+	Barren    time.Duration // of a session, since its beginning or its last message; beyond: 421
 	DataIdle  time.Duration // between two segments of a message
 	DataTotal time.Duration // for a whole message
 	DataRate  int64         // octets a second that a message must make on average, after DataIdle
@@ -34,9 +37,11 @@ var DefaultLimits = Limits{
 	Connections: 2000,
 	PerClient:   20,
 	PerNetwork:  50,
+	PerSite:     200,
 	Errors:      20,
 	AuthErrors:  3,
 	Messages:    100,
+	Fruitless:   100,
 	Recipients:  100, // RFC 5321 section 4.5.3.1.8: the least that must be taken
 
 	MessageSize: 25 << 20,
@@ -46,6 +51,7 @@ var DefaultLimits = Limits{
 
 	Idle:      5 * time.Minute, // RFC 5321 section 4.5.3.2.7
 	Command:   time.Minute,
+	Barren:    30 * time.Minute,
 	DataIdle:  3 * time.Minute, // RFC 5321 section 4.5.3.2.5
 	DataTotal: 30 * time.Minute,
 	DataRate:  500,
@@ -54,14 +60,17 @@ var DefaultLimits = Limits{
 	Drain:     30 * time.Second,
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults returns l with its zero fields filled.
+func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits
 	pick(&l.Connections, d.Connections)
 	pick(&l.PerClient, d.PerClient)
 	pick(&l.PerNetwork, d.PerNetwork)
+	pick(&l.PerSite, d.PerSite)
 	pick(&l.Errors, d.Errors)
 	pick(&l.AuthErrors, d.AuthErrors)
 	pick(&l.Messages, d.Messages)
+	pick(&l.Fruitless, d.Fruitless)
 	pick(&l.Recipients, d.Recipients)
 	pick(&l.MessageSize, d.MessageSize)
 	pick(&l.TextLine, d.TextLine)
@@ -69,6 +78,7 @@ func (l Limits) withDefaults() Limits {
 	pick(&l.AuthLine, d.AuthLine)
 	pick(&l.Idle, d.Idle)
 	pick(&l.Command, d.Command)
+	pick(&l.Barren, d.Barren)
 	pick(&l.DataIdle, d.DataIdle)
 	pick(&l.DataTotal, d.DataTotal)
 	pick(&l.DataRate, d.DataRate)

@@ -257,8 +257,8 @@ func TestGreetPause(t *testing.T) {
 }
 
 func TestCensus(t *testing.T) {
-	var s census
-	l := &Limits{Connections: 6, PerClient: 2, PerNetwork: 3}
+	var s Census
+	l := &Limits{Connections: 7, PerClient: 2, PerNetwork: 3, PerSite: 3}
 	var leaves []func()
 	for _, c := range []struct {
 		addr string
@@ -271,12 +271,14 @@ func TestCensus(t *testing.T) {
 		{"192.0.2.3", 421}, // a fourth of one network
 		{"2001:db8::1", 0},
 		{"2001:db8::ffff", 0},
-		{"2001:db8::2", 421},      // the same /64
-		{"2001:db8:0:1::2", 0},    // another
-		{"2001:db8:1::2", 421},    // full
+		{"2001:db8::2", 421},        // the same /64
+		{"2001:db8:0:1::2", 0},      // another
+		{"2001:db8:0:ff00::2", 421}, // the same /48
+		{"2001:db8:1::2", 0},
+		{"2001:db8:2::2", 421},    // full
 		{"2001:db8:0:0:1::", 421}, // full
 	} {
-		leave, r := s.enter(netip.MustParseAddr(c.addr), l)
+		leave, r := s.enter(netip.MustParseAddr(c.addr), l, false)
 		if r.Code != c.want {
 			t.Errorf("%s: %v, want %d", c.addr, r, c.want)
 		}
@@ -285,8 +287,8 @@ func TestCensus(t *testing.T) {
 	for _, leave := range leaves {
 		leave()
 	}
-	if s.all != 0 || len(s.clients) != 0 || len(s.networks) != 0 {
-		t.Errorf("after all have left: %d %v %v", s.all, s.clients, s.networks)
+	if s.all != 0 || len(s.places) != 0 {
+		t.Errorf("after all have left: %d %v", s.all, s.places)
 	}
 }
 
@@ -294,7 +296,7 @@ func TestTooManyConnections(t *testing.T) {
 	srv := serverFor(&sink{})
 	srv.Limits = Limits{PerClient: 1}
 	srv.limits()
-	leave, _ := srv.clients.enter(netip.MustParseAddr("192.0.2.66"), srv.limits())
+	leave, _ := srv.census().enter(netip.MustParseAddr("192.0.2.66"), srv.limits(), false)
 	defer leave()
 	if out, err := play(srv, 0, "QUIT\r\n"); codesOf(out) != "421" || err == nil {
 		t.Errorf("%q %v", out, err)

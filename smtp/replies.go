@@ -50,6 +50,7 @@ var (
 	replyTooManyMails = mail.NewReply(421, "4.7.0", "Enough messages for one connection; connect again")
 	replyTooManyAuth  = mail.NewReply(421, "4.7.0", "Too many failed logins; closing")
 	replyIdle         = mail.NewReply(421, "4.4.2", "Waited too long; closing")
+	replyBarren       = mail.NewReply(421, "4.4.2", "No message for too long; connect again when there is one")
 	replyDown         = mail.NewReply(421, "4.3.2", "Restarting; come back in a minute")
 	replyBusy         = mail.NewReply(421, "4.3.2", "Busy; please retry")
 	replyCrowd        = mail.NewReply(421, "4.7.0", "Too many connections from your address; please retry")

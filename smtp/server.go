@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/netop"
@@ -44,17 +46,41 @@ type Server struct {
 	Without   []string    // keywords of extensions that are not offered, such as "CHUNKING"
 	PlainAuth bool        // offer AUTH without TLS: for servers that are careless on purpose
 
+	// Clients counts those who are there; nil: this server counts its own.
+	Clients *Census
+	// Known reports clients that were here before and did well: they have places
+	// of their own where others are told that we are busy. It is asked at each
+	// connection; nil: nobody is a stranger.
+	Known func(netip.Addr) bool
+
 	once    sync.Once
 	filled  Limits
-	clients census
+	own     Census
+	retired atomic.Pointer[time.Time] // since when
 }
 
 // ErrServerClosed is the cause that hooks and Session.Close see when the
 // context of the server has ended.
 var ErrServerClosed = errors.New("the server is shutting down")
 
+// Retire tells the server that another one takes its place on its listeners,
+// which are closed after it. Run then does not end the sessions: they go on
+// under the rules that they began with, until a client has nothing to say for
+// some seconds between two messages, or ten minutes have passed.
+func (s *Server) Retire() {
+	now := time.Now()
+	s.retired.CompareAndSwap(nil, &now)
+}
+
+func (s *Server) census() *Census {
+	if s.Clients != nil {
+		return s.Clients
+	}
+	return &s.own
+}
+
 func (s *Server) limits() *Limits {
-	s.once.Do(func() { s.filled = s.Limits.withDefaults() })
+	s.once.Do(func() { s.filled = s.Limits.WithDefaults() })
 	return &s.filled
 }
 
@@ -67,10 +93,13 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var sessions sync.WaitGroup
-	defer sessions.Wait()
+	defer sessions.Wait() // before that: a retired server's end in their own time
 	err := netop.Accept(ctx, l, s.turnAway, func(c net.Conn) {
 		sessions.Go(func() { _ = s.ServeConn(ctx, c) }) // the session heard why in Close
 	})
+	if s.retired.Load() != nil {
+		return nil
+	}
 	stop(ErrServerClosed)
 	return err
 }
@@ -95,7 +124,8 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 	c := s.newConnection(ctx, nc)
 	defer c.cancel(nil)
 	defer c.free()
-	leave, refusal := s.clients.enter(c.peer.Remote.Addr(), c.limits)
+	c.stranger = s.Known != nil && !s.Known(c.peer.Remote.Addr())
+	leave, refusal := s.census().enter(c.peer.Remote.Addr(), c.limits, c.stranger)
 	defer leave()
 	if !refusal.IsZero() {
 		if !s.Implicit {
