@@ -57,6 +57,7 @@ const (
 	CauseLoop    = "loop"
 	CauseBudget  = "budget"
 	CauseRoom    = "no_room"
+	CauseMemory  = "no_memory"
 	CauseLookup  = "lookup_failed"
 	CauseGuesses = "unknown_mailboxes"
 	CauseStore   = "store"

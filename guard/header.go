@@ -46,13 +46,14 @@ const headRoom = 4096
 // cutHeader reads the header section of a message, up to the empty line, which
 // is taken off, or to the first line that can belong to no header: a message
 // without one is all body. What a program left before the first field, see
-// mail.CutMailboxLine, is passed over. rest is what follows.
-func cutHeader(r io.Reader, most int) (header []byte, rest io.Reader, err error) {
+// mail.CutMailboxLine, is passed over. rest is what follows. grow is asked for
+// memory for each step beyond the first one, and may say no.
+func cutHeader(r io.Reader, most int, grow func() bool) (header []byte, rest io.Reader, err error) {
 	b := bufio.NewReaderSize(r, headRoom)
 	head, _ := b.Peek(headRoom)                                  // an error is met again below
 	_, _ = b.Discard(len(head) - len(mail.CutMailboxLine(head))) // it was seen
 	var h bytes.Buffer
-	for {
+	for room := headerStep; ; {
 		line, err := b.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			return nil, nil, errHeaderLong // the engine takes no line that long
@@ -68,6 +69,12 @@ func cutHeader(r io.Reader, most int) (header []byte, rest io.Reader, err error)
 		}
 		if h.Len()+len(line) > most {
 			return nil, nil, errHeaderLong
+		}
+		if h.Len()+len(line) > room {
+			if !grow() {
+				return nil, nil, errShort
+			}
+			room += headerStep
 		}
 		h.Write(line)
 		if !bytes.HasSuffix(line, []byte("\r\n")) {

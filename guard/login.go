@@ -31,6 +31,7 @@ func (v *loginSession) Auth(ctx context.Context, mechanism string, initial []byt
 		return answer, err
 	})
 	if result.Reply.Code == 235 && result.Identity != "" {
+		v.server.State.friends.met(v.addr, true, time.Now())
 		v.note(Event{Kind: LoggedIn, Identity: result.Identity, Why: mechanism, Took: time.Since(began)})
 		return result.Identity, result.Reply
 	}

@@ -20,10 +20,12 @@ import (
 // what a submission may lack, and returns the message as it is to be stored,
 // with its Message-ID.
 func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) {
-	header, rest, err := cutHeader(body, v.server.Limits.HeaderBytes)
+	header, rest, err := cutHeader(body, v.server.Limits.HeaderBytes, func() bool { return v.takesOff(flightHeader) })
 	switch {
 	case errors.Is(err, errHeaderLong):
 		return nil, "", v.refuse(CauseHeader, mail.NewReply(550, "5.6.0", fmt.Sprintf("The header is longer than %d octets", v.server.Limits.HeaderBytes)))
+	case errors.Is(err, errShort):
+		return nil, "", v.refuse(CauseMemory, replyShort())
 	case err != nil:
 		return nil, "", mail.NewReply(451, "4.3.0", "The message did not come whole") // it does not count
 	}

@@ -27,7 +27,8 @@ type session struct {
 	from    mail.ReversePath
 	params  mail.SenderParams
 	to      []policy.Accepted
-	unknown int // mailboxes asked for that do not exist
+	flies   int64 // octets of State.Flight that the message holds
+	unknown int   // mailboxes asked for that do not exist
 }
 
 // client says who asks, as the policy wants to know it.
@@ -68,6 +69,13 @@ func (v *session) Mail(_ context.Context, from mail.ReversePath, p mail.SenderPa
 	if err := room(p.Size); err != nil {
 		return v.refuse(CauseRoom, replyOf(err))
 	}
+	limits, state := &v.server.Limits, v.server.State
+	if r, stop := v.slower(&state.strangeBytes, 0, limits.StrangerBytes); stop {
+		return r
+	}
+	if r, stop := v.slower(&state.strangeMessages, 1, limits.Strangers); stop {
+		return r
+	}
 	return mail.Reply{}
 }
 
@@ -86,6 +94,9 @@ func (v *session) begin() {
 
 // Rcpt asks the policy, and where it says so the next hop.
 func (v *session) Rcpt(ctx context.Context, to mail.ForwardPath, p mail.RecipientParams) mail.Reply {
+	if r, stop := v.slower(&v.server.State.strangeRcpts, 1, v.server.Limits.StrangerRcpts); stop {
+		return r
+	}
 	g, refusal := v.policy.Decide(v.client(), v.from, to)
 	if refusal != nil {
 		if refusal.Cause == policy.UnknownMailbox {
@@ -133,6 +144,10 @@ func (v *session) unknownMailbox(to mail.ForwardPath, refusal *policy.Refusal) m
 // Data stores the message. What the budget does not cover is stored and held.
 func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 	began := time.Now()
+	defer v.lands()
+	if !v.takesOff(flightBase) {
+		return v.refuse(CauseMemory, replyShort())
+	}
 	m, name, r := v.read(body)
 	if !r.IsZero() {
 		return r
@@ -156,6 +171,8 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 		return v.signed(replyOf(err))
 	}
 	over := v.spendBytes(size)
+	v.brought(size)
+	v.server.State.friends.met(v.addr, false, time.Now())
 	e := Event{Kind: Accepted, From: v.from, Size: size, Took: time.Since(began), Why: hold}
 	for _, a := range v.to {
 		e.Grants = append(e.Grants, a.Grant)

@@ -74,36 +74,44 @@ type SMTP struct {
 
 // Limits bound what one client can do here, beside those of the engine.
 type Limits struct {
-	Pause        time.Duration   // before the banner of the mx role; who talks within it is refused
-	Connections  Rate            // of one address (IPv6: one /64)
-	Unknown      int             // mailboxes that do not exist, in one session
-	PerUser      Rate            // messages of one identity; beyond they are held
-	PerUserBytes Rate            // octets of one identity; beyond they are held
-	PerClient    Rate            // recipients of one trusted client that has no rate of its own
-	PerAlias     Rate            // foreign addresses to which one alias forwards strangers' messages; beyond they are held
-	Clients      map[string]Rate // of those that have one of their own, for who composes Rate
-	HeaderBytes  int             // of a message's header section
-	HeaderLines  int
-	Hops         int // Received fields, beyond which a message goes in circles
+	Pause         time.Duration   // before the banner of the mx role; who talks within it is refused
+	Connections   Rate            // of one address (IPv6: one /64)
+	Unknown       int             // mailboxes that do not exist, in one session
+	PerUser       Rate            // messages of one identity; beyond they are held
+	PerUserBytes  Rate            // octets of one identity; beyond they are held
+	PerClient     Rate            // recipients of one trusted client that has no rate of its own
+	PerAlias      Rate            // foreign addresses to which one alias forwards strangers' messages; beyond they are held
+	Clients       map[string]Rate // of those that have one of their own, for who composes Rate
+	Strangers     Rate            // messages that begin at role mx, of one address; its network has four times as much
+	StrangerBytes Rate            // octets of them, the same
+	StrangerRcpts Rate            // recipients that they name, the same
+	HeaderBytes   int             // of a message's header section
+	HeaderLines   int
+	Hops          int // Received fields, beyond which a message goes in circles
 }
 
 // DefaultLimits are those of a relay for one organisation.
 var DefaultLimits = Limits{
-	Connections:  Rate{60, time.Minute},
-	Unknown:      5,
-	PerUser:      Rate{1000, 24 * time.Hour},
-	PerUserBytes: Rate{2 << 30, 24 * time.Hour},
-	PerClient:    Rate{300, time.Hour},
-	PerAlias:     Rate{300, time.Hour},
-	HeaderBytes:  256 << 10,
-	HeaderLines:  1000,
-	Hops:         100, // RFC 5321 section 6.3 asks for at least as many; mostVisits finds our own circles long before
+	Connections:   Rate{60, time.Minute},
+	Unknown:       5,
+	PerUser:       Rate{1000, 24 * time.Hour},
+	PerUserBytes:  Rate{2 << 30, 24 * time.Hour},
+	PerClient:     Rate{300, time.Hour},
+	PerAlias:      Rate{300, time.Hour},
+	Strangers:     Rate{1000, time.Hour},
+	StrangerBytes: Rate{512 << 20, time.Hour},
+	StrangerRcpts: Rate{3000, time.Hour},
+	HeaderBytes:   256 << 10,
+	HeaderLines:   1000,
+	Hops:          100, // RFC 5321 section 6.3 asks for at least as many; mostVisits finds our own circles long before
 }
 
 // State is what all listeners of one relay share: who came how often, and who
 // is no longer trusted. The zero State is ready.
 type State struct {
 	Witness     Witness
+	Flight      Flight
+	friends     friends
 	connections Buckets
 	messages    Buckets
 	bytes       Buckets
@@ -112,6 +120,8 @@ type State struct {
 	pace        Buckets // how fast our own people send
 	tunnels     Buckets // how fast they open them
 	strangers   Buckets // and strangers, who must not crowd out ours
+
+	strangeMessages, strangeRcpts, strangeBytes Buckets // of strangers at role mx
 }
 
 // Connect begins a session.

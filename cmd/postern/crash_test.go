@@ -47,7 +47,10 @@ domain "example.org" {
   deliver = "smtp:%s"
 }
 limits {
-  new_connections = "1000000/m"
+  new_connections     = "1000000/m"
+  stranger_messages   = "1000000/m"
+  stranger_recipients = "1000000/m"
+  stranger_bytes      = "1TiB/m"
   greet_pause = "0s"
 }
 log { level = "error" }

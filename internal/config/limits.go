@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"postern/guard"
@@ -23,6 +22,12 @@ var limitsBlock = block{
 		{"connections", "number", "2000", "at once, of all clients"},
 		{"connections_per_client", "number", "20", "at once, of one address"},
 		{"new_connections", "rate", "60/m", "of one address"},
+		{"connections_per_site", "number", "200", "at once, of one /48 of IPv6"},
+		{"stranger_messages", "rate", "1000/h", "that begin at role mx, of one address; its network (/24, /48) has four times as much; beyond, they are put off"},
+		{"stranger_recipients", "rate", "3000/h", "that are named at role mx, the same"},
+		{"stranger_bytes", "size a time", "512MiB/h", "octets of messages at role mx, the same"},
+		{"barren", "time", "30m", "of a session without a message; beyond, it is closed"},
+		{"fruitless", "number", "100", "commands since the last message that bring none nearer: NOOP, RSET, EHLO, ...; beyond, the session is closed"},
 		{"unknown_recipients", "number", "5", "mailboxes that do not exist, in one session"},
 		{"errors", "number", "20", "refusals in one session"},
 		{"greet_pause", "time", "500ms", "before the banner of role mx; who talks within it is refused"},
@@ -32,20 +37,18 @@ var limitsBlock = block{
 		s.size("message_size", func(n int64) { e.MessageSize = n })
 		s.number("recipients", func(n int) { e.Recipients = n })
 		s.rate("per_user", func(rate guard.Rate) { g.PerUser = rate })
-		if v, ok := s.text("per_user_bytes"); ok {
-			text, daily := strings.CutSuffix(v.text, "/d")
-			n, ok := parseSize(text)
-			if !ok || !daily {
-				r.stop(v.at, fmt.Sprintf("per_user_bytes: %q is no size a day", v.text), "write it as 2GiB/d")
-			} else {
-				g.PerUserBytes = guard.Rate{N: n, Per: 24 * time.Hour}
-			}
-		}
+		s.sizeRate("per_user_bytes", []string{"d"}, "2GiB/d", func(rate guard.Rate) { g.PerUserBytes = rate })
 		s.rate("per_client", func(rate guard.Rate) { g.PerClient = rate })
 		s.rate("per_alias", func(rate guard.Rate) { g.PerAlias = rate })
 		s.number("connections", func(n int) { e.Connections = n })
 		s.number("connections_per_client", func(n int) { e.PerClient, e.PerNetwork = n, max(n, 50) })
 		s.rate("new_connections", func(rate guard.Rate) { g.Connections = rate })
+		s.number("connections_per_site", func(n int) { e.PerSite = n })
+		s.rate("stranger_messages", func(rate guard.Rate) { g.Strangers = rate })
+		s.rate("stranger_recipients", func(rate guard.Rate) { g.StrangerRcpts = rate })
+		s.sizeRate("stranger_bytes", []string{"m", "h", "d"}, "512MiB/h", func(rate guard.Rate) { g.StrangerBytes = rate })
+		s.duration("barren", func(d time.Duration) { e.Barren = d })
+		s.number("fruitless", func(n int) { e.Fruitless = n })
 		s.number("unknown_recipients", func(n int) { g.Unknown = n })
 		s.number("errors", func(n int) { e.Errors = n })
 		s.duration("greet_pause", func(d time.Duration) { g.Pause = d })

@@ -302,6 +302,26 @@ func (s section) size(name string, set func(int64)) {
 	}
 }
 
+// sizeRate reads a size in a time, as 2GiB/d, of which the units are named.
+func (s section) sizeRate(name string, units []string, example string, set func(guard.Rate)) {
+	v, ok := s.text(name)
+	if !ok {
+		return
+	}
+	text, unit, found := strings.Cut(v.text, "/")
+	n, sized := parseSize(text)
+	per, err := guard.ParseRate("1/" + unit)
+	if !found || !sized || err != nil || !slices.Contains(units, unit) {
+		what := "a day"
+		if len(units) > 1 {
+			what = "a time"
+		}
+		s.r.stop(v.at, fmt.Sprintf("%s: %q is no size %s", name, v.text, what), "write it as "+example)
+		return
+	}
+	set(guard.Rate{N: n, Per: per.Per})
+}
+
 func (s section) duration(name string, set func(time.Duration)) {
 	if v, ok := s.text(name); ok {
 		d, err := time.ParseDuration(v.text)
