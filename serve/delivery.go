@@ -147,6 +147,7 @@ func (l lookups) Addresses(ctx context.Context, name string) ([]netip.Addr, erro
 const drainFor = 30 * time.Second
 
 func (r *Relay) newDeliverer(s Settings) *deliver.Deliverer {
+	s.Delivery.Total = divide(r.means, &s).deliveries
 	return deliver.New(deliver.Options{
 		Queue:    r.queue,
 		Policy:   r.policy,

@@ -9,13 +9,13 @@ import (
 )
 
 // openQueue opens the embedded queue. run must be running while it is used.
-func openQueue(dir string, s Settings, report func(error)) (queue.Queue, func(context.Context) error, error) {
+func openQueue(dir string, s Settings, memory int64, report func(error)) (queue.Queue, func(context.Context) error, error) {
 	size := s.Engine.MessageSize
 	if size == 0 {
 		size = smtp.DefaultLimits.MessageSize
 	}
 	// The trace field that we add is not the client's to count.
-	q, err := pebble.Open(pebble.Options{Dir: dir, MaxSize: size + 64<<10, Report: report})
+	q, err := pebble.Open(pebble.Options{Dir: dir, MaxSize: size + 64<<10, Memory: memory, Report: report})
 	if err != nil {
 		return nil, nil, err
 	}

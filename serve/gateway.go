@@ -78,13 +78,15 @@ func (r *Relay) tunnels(ctx context.Context, s *serving, g *generation, login *i
 		if w.TLS {
 			gate.Private = everywhere
 		}
-		run := gatewayServer(w.Door, gate, gatewayLimits)
+		limits := gatewayLimits
+		limits.Connections = g.share.tunnels
+		run := gatewayServer(w.Door, gate, limits)
 		for _, e := range s.of(w.Name) {
 			var listener net.Listener = e
 			if w.TLS {
 				listener = tls.NewListener(listener, g.gatewayTLS(w.Door))
 			}
-			s.group.Go(func() { r.served(ctx, e.String(), run(r.root, listener)) })
+			s.group.Go(func() { r.left(ctx, e.String(), run(r.root, listener)) })
 		}
 	}
 }

@@ -26,6 +26,7 @@ type generation struct {
 	dns      deliver.Resolver
 	users    [32]byte // the fingerprint of those of the store, as they were before it was made
 	audited  atomic.Pointer[Audited]
+	share    share // of the machine
 	warnings []*problem.Problem
 }
 
@@ -74,6 +75,7 @@ func merge(written, stored []policy.User) []policy.User {
 func (g *generation) server(l Listener, s *guard.SMTP) *smtp.Server {
 	server := &smtp.Server{Name: g.settings.Policy.Hostname.ASCII(), Handler: s, Limits: g.settings.Engine, Implicit: l.Role == policy.Submissions}
 	server.TLS = g.tlsConfig(l)
+	server.Limits.Connections = g.share.connections
 	switch l.Role {
 	case policy.MX:
 		// RFC 3461 section 5.2: a notice of success to whoever asks for it goes to

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +15,13 @@ import (
 	"postern/internal/attr"
 	"postern/internal/deliver"
 	"postern/internal/identity"
+	"postern/internal/machine"
 	"postern/internal/meter"
 	"postern/internal/problem"
 	"postern/internal/queue"
 	"postern/internal/state"
 	"postern/policy"
+	"postern/smtp"
 )
 
 // Options are what a relay is made of.
@@ -53,6 +56,8 @@ type Relay struct {
 	open     guard.Tunnels
 
 	around  func(report func(error)) policy.Surroundings // what the machine knows of itself; a test's own
+	means   machine.Means                                // of this machine, as they were at the start
+	places  map[string]*smtp.Census                      // of each listener, across generations; r.mu
 	life    life
 	ears    atomic.Pointer[[]*ear] // of the generation in force
 	knocks  knocks
@@ -96,6 +101,9 @@ func New(ctx context.Context, o Options) (_ *Relay, err error) {
 			return nil, err
 		}
 	}
+	r.means = machine.MeansHere(os.DirFS("/"))
+	share := divide(r.means, &settings)
+	r.guard.Flight.Most = share.flight
 	g, err := r.build(ctx, settings)
 	if err != nil {
 		return nil, err
@@ -112,7 +120,7 @@ func New(ctx context.Context, o Options) (_ *Relay, err error) {
 	if r.tunnelTraces, err = openTunnelTraces(o.State.Join(tunnelFolder)); err != nil {
 		return nil, err
 	}
-	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, r.complain); err != nil {
+	if r.queue, r.runQueue, err = openQueue(o.State.Join("queue"), settings, share.store, r.complain); err != nil {
 		return nil, err
 	}
 	bound, err := bind(settings.Ports(), o.Sockets)
@@ -171,7 +179,8 @@ func (r *Relay) judge(ctx context.Context, s Settings, c *certificates) (*genera
 	if err != nil {
 		return nil, err
 	}
-	g.tls, g.users = c, seen
+	g.tls, g.users, g.share = c, seen, divide(r.means, &s)
+	g.warnings = append(g.warnings, problem.All(g.share.short(r.means, &s))...)
 	if g.ways, err = Ways(s); err != nil {
 		return nil, err
 	}
@@ -225,7 +234,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	// A part that ends before the relay does ends it, even where it found
 	// nothing wrong: it would be missing from now on.
 	start := func(name string, run func(context.Context) error) {
-		g.Go(func() { r.served(ctx, name, run(ctx)) })
+		g.Go(func() { r.left(ctx, name, run(ctx)) })
 	}
 	r.life.begin()
 	r.mu.Lock()
@@ -309,9 +318,9 @@ func (r *Relay) replace(ctx context.Context, s Settings) error {
 	}
 	r.sockets.Store(fresh)
 	r.put(g)
-	old.deafen()
+	old.retire(g)
 	r.serve(g, next)
-	r.draining.Go(old.stop) // sessions in progress end in their own time
+	r.draining.Go(old.end) // sessions end in their own time
 	return errors.Join(closing.closeExcept(fresh), r.recheck(ctx))
 }
 

@@ -20,6 +20,7 @@ import (
 	"postern/internal/queue"
 	"postern/internal/systemd"
 	"postern/mail"
+	"postern/smtp"
 )
 
 // Sockets are what is bound. They outlive a generation: whoever serves takes
@@ -205,9 +206,17 @@ func copied(l *net.TCPListener) (*net.TCPListener, error) {
 
 // serving is one generation at work.
 type serving struct {
-	cancel context.CancelFunc
-	ears   []*ear
-	group  sync.WaitGroup
+	cancel  context.CancelFunc
+	ears    []*ear
+	servers map[string]*served // by listener
+	group   sync.WaitGroup
+}
+
+// served is one listener at work.
+type served struct {
+	*smtp.Server
+	as    Listener
+	leave context.CancelFunc // ends its sessions
 }
 
 // of are the ears of a listener or gateway.
@@ -218,6 +227,32 @@ func (s *serving) of(name string) (list []*ear) {
 		}
 	}
 	return list
+}
+
+// retire makes room for the next generation. Sessions go on under the rules
+// that they began with, which is safe: what may pass is decided by the policy
+// in force at each message. Those of a listener that is there no more, or is
+// there for others now, are told to come again.
+func (s *serving) retire(next *generation) {
+	for _, l := range next.settings.Listeners {
+		if old := s.servers[l.Name]; old != nil && old.as.Role == l.Role && slices.Equal(old.as.Proxy, l.Proxy) {
+			old.Retire()
+		}
+	}
+	s.deafen()
+	for _, old := range s.servers {
+		if !old.Retired() {
+			old.leave()
+		}
+	}
+}
+
+// end waits for sessions that go on.
+func (s *serving) end() {
+	s.group.Wait()
+	for _, old := range s.servers {
+		old.leave()
+	}
 }
 
 // deafen lets no more clients in: who connects from now on waits for whoever
@@ -254,6 +289,7 @@ func (r *Relay) listen(bound *Sockets) (*serving, error) {
 func (r *Relay) serve(g *generation, s *serving) {
 	ctx, cancel := context.WithCancel(r.root)
 	s.cancel = cancel
+	s.servers = map[string]*served{}
 	r.serving = s
 	r.ears.Store(&s.ears)
 	limits := g.settings.Guard
@@ -272,23 +308,44 @@ func (r *Relay) serve(g *generation, s *serving) {
 			Intake: r.queue, NewID: queue.NewID, Login: logins{login, r.policy}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Hold: r.withhold, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
+		server.Clients, server.Known = r.placesOf(l.Name), r.known
+		sessions, leave := context.WithCancel(r.root)
+		s.servers[l.Name] = &served{server, l, leave}
 		for _, e := range s.of(l.Name) {
 			var listener net.Listener = e
 			if len(l.Proxy) > 0 {
 				listener = guard.Proxied(listener, l.Proxy, isOwn(g), func(a netip.Addr) { r.noHeader(l.Name, a) })
 			}
-			s.group.Go(func() { r.served(ctx, e.String(), server.Run(ctx, listener)) })
+			s.group.Go(func() { r.left(ctx, e.String(), server.Run(sessions, listener)) })
 		}
 	}
 	for _, e := range s.of(MetricsSocket) {
-		s.group.Go(func() { r.served(ctx, "metrics", r.serveHTTP(ctx, e, r.metricsPages())) })
+		s.group.Go(func() { r.left(ctx, "metrics", r.serveHTTP(ctx, e, r.metricsPages())) })
 	}
 	r.tunnels(ctx, s, g, login)
 }
 
-// served is told how a listener ended. One that ends before it was told to
+// placesOf are those of one listener, whatever generation serves it; r.mu is
+// held.
+func (r *Relay) placesOf(listener string) *smtp.Census {
+	if r.places == nil {
+		r.places = map[string]*smtp.Census{}
+	}
+	if r.places[listener] == nil {
+		r.places[listener] = &smtp.Census{}
+	}
+	return r.places[listener]
+}
+
+// known reports whom to let in where places are short.
+func (r *Relay) known(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return r.guard.Known(a) || r.policy().TrustedBy(a) != ""
+}
+
+// left is told how a listener ended. One that ends before it was told to
 // ends the relay: a port that is open and leads to nobody is worse than none.
-func (r *Relay) served(ctx context.Context, name string, err error) {
+func (r *Relay) left(ctx context.Context, name string, err error) {
 	if ctx.Err() != nil {
 		return
 	}

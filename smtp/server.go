@@ -72,6 +72,9 @@ func (s *Server) Retire() {
 	s.retired.CompareAndSwap(nil, &now)
 }
 
+// Retired reports that Retire was called.
+func (s *Server) Retired() bool { return s.retired.Load() != nil }
+
 func (s *Server) census() *Census {
 	if s.Clients != nil {
 		return s.Clients

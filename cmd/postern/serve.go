@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -194,6 +195,9 @@ func runServe(c *cobra.Command, p place, in shutIn) error {
 		return startError(c.ErrOrStderr(), err)
 	}
 	mind.relay = relay
+	if most := relay.HeapLimit(); most > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(most)
+	}
 	walls, tell, err := in.enter(settings, path, log)
 	if err != nil {
 		return &exit{code: exitService, err: err}
