@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"postern/internal/problem"
 	"postern/mail"
@@ -146,9 +147,28 @@ func (p *Policy) Lost(r Record) string {
 	case err != nil:
 		return fmt.Sprintf("the record of its grant for %s cannot be read: %v", r.To, err)
 	case refusal != nil:
-		return fmt.Sprintf("its grant for %s (%s %s, %s) was withdrawn: %s", r.To, r.Reason, r.Who, r.Origin, refusal.Cause)
+		return fmt.Sprintf("its grant for %s (%s %s, %s) was withdrawn: %s", r.To, r.Reason, r.Who, r.Origin, refusal.Cause.words())
 	}
 	return ""
+}
+
+// words says to the operator why a grant was lost.
+func (c Cause) words() string {
+	if text, ok := lostWords[c]; ok {
+		return text
+	}
+	return strings.ReplaceAll(string(c), "_", " ")
+}
+
+var lostWords = map[Cause]string{
+	NoIdentity:     "this user is disabled, or is there no more",
+	NotYours:       "this user may no longer send with this sender",
+	NotTrusted:     "its address is no trusted client any more",
+	TrustWithdrawn: "trust in this client was withdrawn",
+	NotTheClients:  "this client may no longer send with this sender",
+	Relaying:       "its domain is none of ours any more",
+	UnknownMailbox: "this mailbox is there no more",
+	Unreachable:    "its domain can no longer be sent to",
 }
 
 // Notice decides whether who sent a message may be told what became of it: it

@@ -216,14 +216,15 @@ func (r *Relay) decide(ctx context.Context, d Decision) (b Batch, err error) {
 			}
 		}
 	}
-	do, told := r.queue.Delete, 0
+	do, told := verb(r.queue.Delete), 0
+	var kept Batch
 	switch {
 	case d.Release:
-		do = r.queue.Release
+		do = r.release(&kept)
 	case d.Notify:
 		do = r.reject(&told)
 	}
 	b, err = r.sweep(ctx, queue.Filter{State: queue.Held}, d.After, ofBreakout(d.Who), do)
-	b.Notices = told
+	b.Notices, b.Stay, b.Kept = told, kept.Stay, kept.Kept
 	return b, err
 }

@@ -59,7 +59,7 @@ func TestWhatNobodyDecidesAboutExpires(t *testing.T) {
 		}
 	}
 	life := must(q.Life(t.Context(), week))
-	view := traceOf(&life)
+	view := traceOf(&life, nil)
 	if e := view.Events[len(view.Events)-1]; view.State != "expired" || e.Event != "expired" || !strings.Contains(e.Note, "nobody decided about it for 168h0m0s") {
 		t.Errorf("the trace: %s, %+v", view.State, e)
 	}

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
+	"postern/internal/deliver"
+	"postern/internal/problem"
 	"postern/internal/queue"
 	"postern/mail"
+	"postern/policy"
 )
 
 // A Batch is what was done to messages, or how many there are.
@@ -17,42 +21,126 @@ type Batch struct {
 	Messages int    `json:"messages"`
 	Notices  int    `json:"notices,omitempty"` // that were sent about these
 	Next     string `json:"next,omitempty"`    // there is more: the value of after for the following call
+
+	Stay   int              `json:"stay,omitempty"`   // that could not be released
+	Kept   []Kept           `json:"kept,omitempty"`   // some of these, and why
+	Lifted []deliver.Status `json:"lifted,omitempty"` // destinations that were left alone, and are asked again
+	Newest time.Time        `json:"newest,omitzero"`  // of those that were counted, or now
 }
 
 // A verb is what an operator does to messages.
 type verb func(ctx context.Context, ids ...string) (int, error)
 
-func (r *Relay) verbs() map[string]verb {
+// verbs returns what can be done to messages. b takes what is to be said of it
+// beside their number.
+func (r *Relay) verbs(b *Batch) map[string]verb {
 	return map[string]verb{
 		"hold": func(ctx context.Context, ids ...string) (int, error) {
 			return r.queue.Hold(ctx, "held by the operator", ids...)
 		},
-		"release": r.queue.Release, "retry": r.queue.Retry, "delete": r.queue.Delete,
+		"release": r.release(b), "retry": r.retry(b), "delete": r.queue.Delete,
 		"count": func(_ context.Context, ids ...string) (int, error) { return len(ids), nil },
 	}
 }
 
-// filterOf reads the words by which messages are chosen.
-func filterOf(v url.Values) (f queue.Filter, err error) {
-	f = queue.Filter{From: v.Get("from"), To: v.Get("to"), Destination: v.Get("destination"), Reason: v.Get("grant"), Who: v.Get("who"), Reply: v.Get("reply")}
+// filterOf reads the words by which messages are chosen. A word that can mean
+// nothing is said to be wrong: an empty list would say that nothing waits.
+func (r *Relay) filterOf(v url.Values) (f queue.Filter, err error) {
+	f = queue.Filter{Destination: v.Get("destination"), Reason: v.Get("grant"), Who: v.Get("who"), Reply: v.Get("reply")}
 	if s := v.Get("state"); s != "" {
 		state, ok := queue.ParseState(s)
 		if !ok {
-			return f, fmt.Errorf("no state is called %q; there are %v", s, queue.States())
+			return f, usage(fmt.Errorf("no state is called %q; %s", s, problem.Meant(s, stateNames())))
 		}
 		f.State = state
 	}
-	if d, err := mail.ParseDomain(f.Destination); err == nil {
-		f.Destination = d.ASCII() // as people write it
+	if f.From, err = addressOf("from", v.Get("from")); err != nil {
+		return f, err
+	}
+	if f.To, err = addressOf("to", v.Get("to")); err != nil {
+		return f, err
+	}
+	if f.Destination != "" {
+		d, err := mail.ParseDomain(f.Destination) // as people write it
+		if err != nil {
+			return f, usage(fmt.Errorf("destination: %q is no domain: %w", f.Destination, err))
+		}
+		f.Destination = d.ASCII()
+	}
+	if s := f.Reason; s != "" && !slices.Contains(reasonNames(), s) {
+		return f, usage(fmt.Errorf("no grant has the reason %q; %s", s, problem.Meant(s, reasonNames())))
 	}
 	for name, at := range map[string]*time.Time{"before": &f.Before, "since": &f.After} {
 		if s := v.Get(name); s != "" {
 			if *at, err = time.Parse(time.RFC3339Nano, s); err != nil {
-				return f, fmt.Errorf("%s: %q is no time of RFC 3339", name, s)
+				return f, usage(fmt.Errorf("%s: %q is no time of RFC 3339", name, s))
 			}
 		}
 	}
-	return f, nil
+	return f, r.knows(f.Who)
+}
+
+func stateNames() (list []string) {
+	for _, s := range queue.States() {
+		list = append(list, s.String())
+	}
+	return list
+}
+
+func reasonNames() (list []string) {
+	for _, s := range policy.Reasons() {
+		list = append(list, s.String())
+	}
+	return list
+}
+
+// addressOf reads an address, all of a domain as @example.org, the null
+// reverse-path, or postmaster, with or without angle brackets.
+func addressOf(name, s string) (string, error) {
+	bare := strings.TrimSuffix(strings.TrimPrefix(s, "<"), ">")
+	if s == "" || s == "<>" || strings.EqualFold(bare, "postmaster") {
+		return s, nil
+	}
+	var err error
+	if domain, all := strings.CutPrefix(bare, "@"); all {
+		_, err = mail.ParseDomain(domain)
+	} else {
+		_, err = mail.ParseAddress(bare)
+	}
+	if err != nil {
+		return "", usage(fmt.Errorf("%s: %q is no address; write anna@example.org, @example.org for a whole domain, or <> for the null reverse-path", name, s))
+	}
+	return bare, nil
+}
+
+// knows returns an error for a name that nobody has or had.
+func (r *Relay) knows(who string) error {
+	if who == "" {
+		return nil
+	}
+	source := r.current.Load().policy.Source()
+	var names []string
+	for _, u := range source.Users {
+		names = append(names, u.Name)
+	}
+	for _, t := range source.Trusted {
+		names = append(names, t.Name)
+	}
+	for _, d := range source.Domains {
+		names = append(names, d.Name.ASCII())
+	}
+	_, disabled := storedUsers(r.users)
+	names = append(names, disabled...)
+	if slices.Contains(names, who) {
+		return nil
+	}
+	// Whoever is gone may have left something that waits.
+	list, _, err := r.queue.List(context.Background(), queue.Filter{Who: who}, queue.Page{Max: 1})
+	if err == nil && len(list) == 0 {
+		slices.Sort(names)
+		err = usage(fmt.Errorf("nobody is called %q, and nothing of such a one waits; %s", who, problem.Meant(who, names)))
+	}
+	return err
 }
 
 // most of one call: what follows is asked for by the next, so that no call
@@ -66,21 +154,31 @@ var errAll = errors.New("no word chooses messages; say all=1 for all")
 
 // batch does something to all messages that pass the filter of a query, for a
 // while. The messages themselves do not travel.
-func (r *Relay) batch(ctx context.Context, v url.Values, do verb) (Batch, error) {
-	f, err := filterOf(v)
+func (r *Relay) batch(ctx context.Context, v url.Values, word string) (Batch, error) {
+	var said Batch
+	do := r.verbs(&said)[word]
+	if ids := v["id"]; len(ids) > 0 {
+		n, err := do(ctx, ids...)
+		said.Messages = n
+		return said, err
+	}
+	f, err := r.filterOf(v)
 	if err != nil {
 		return Batch{}, err
 	}
 	if f == (queue.Filter{}) && v.Get("all") == "" {
 		return Batch{}, errAll
 	}
-	return r.sweep(ctx, f, v.Get("after"), nil, do)
+	b, err := r.sweep(ctx, f, v.Get("after"), nil, do)
+	said.Messages, said.Next, said.Newest = b.Messages, b.Next, b.Newest
+	return said, err
 }
 
 // sweep does something to the messages that pass, in the order of their age,
 // for a while. pass nil: all that pass the filter.
 func (r *Relay) sweep(ctx context.Context, f queue.Filter, after string, pass func(*queue.Message) bool, do verb) (b Batch, err error) {
-	for began := time.Now(); ; {
+	began := time.Now()
+	for b.Newest = began; ; {
 		list, next, err := r.list(ctx, f, queue.Page{After: after, Max: batchPage})
 		if err != nil {
 			return b, err
@@ -89,6 +187,9 @@ func (r *Relay) sweep(ctx context.Context, f queue.Filter, after string, pass fu
 		for i := range list {
 			if pass == nil || pass(&list[i]) {
 				ids = append(ids, list[i].ID)
+			}
+			if at := list[i].Origin.At; at.After(b.Newest) {
+				b.Newest = at // by a clock that was wrong
 			}
 		}
 		if len(ids) > 0 {

@@ -164,7 +164,7 @@ func TestRelay(t *testing.T) {
 		t.Errorf("anna as ben: %s", got)
 	}
 	list := r.queued()
-	if len(list) != 2 || list[1].Identity != "anna" || list[1].To[0].Grant.Reason != "authenticated" || list[1].To[0].Grant.Origin != "postern.hcl:6:1" {
+	if len(list) != 2 || list[1].Identity != "anna" || list[1].To[0].Grant.Reason != "authenticated" || list[1].To[0].Grant.At != "postern.hcl:6:1" {
 		t.Errorf("queue = %+v", list)
 	}
 	var body bytes.Buffer // what was sent is what is kept
@@ -213,7 +213,7 @@ func TestReloadIsAtomic(t *testing.T) {
 		t.Errorf("a mailbox that is gone: %s", got)
 	}
 	// What was granted for that mailbox is held, not sent.
-	if list := r.queued(); len(list) != 1 || !strings.Contains(list[0].Hold, "was withdrawn: mailbox_unknown") {
+	if list := r.queued(); len(list) != 1 || !strings.Contains(list[0].Hold, "was withdrawn: this mailbox is there no more") {
 		t.Errorf("queue = %+v", list)
 	}
 }
@@ -242,7 +242,7 @@ func TestUserThatIsDisabledSendsNoMore(t *testing.T) {
 	if got := r.send(client, "<carl@example.org>", "<b@elsewhere.example>"); got.Code != 550 {
 		t.Errorf("carl, disabled, in the session that was open: %s", got)
 	}
-	if list := r.queued(); len(list) != 1 || !strings.Contains(list[0].Hold, "identity_gone") {
+	if list := r.queued(); len(list) != 1 || !strings.Contains(list[0].Hold, "this user is disabled") {
 		t.Errorf("queue = %+v", list)
 	}
 }

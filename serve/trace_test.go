@@ -93,7 +93,7 @@ func TestTraceView(t *testing.T) {
 	want := `{"id":"ID","state":"deferred","message_id":"<r0@ours.example>","accepted":"2026-11-24T14:00:02.204Z","from":"<a@ours.example>","size":4,` +
 		`"session":"SESSION","listener":"submission","peer":"192.0.2.7","helo":"pc.ours.example","identity":"anna","tls":"TLS 1.3","to":[` +
 		`{"recipient":"<b@far.example>","reason":"authenticated","who":"anna","goes":[{"to":"b@far.example","state":"delivered","attempts":1}]},` +
-		`{"recipient":"<c@slow.example>","reason":"authenticated","who":"anna","goes":[{"to":"c@slow.example","state":"waiting","attempts":1,"next":"2026-11-24T14:07:11.311Z"}]}],` +
+		`{"recipient":"<c@slow.example>","reason":"authenticated","who":"anna","goes":[{"to":"c@slow.example","state":"waiting","attempts":1,"next":"2026-11-24T14:07:11.311Z","waits":{"for":"turn","why":"it is due, and no relay runs"}}]}],` +
 		`"events":[{"at":"2026-11-24T14:02:11.311Z","event":"delivered","to":"b@far.example","attempt":1,"reply":"250 2.0.0 ok 7A1","host":"mx1.far.example","addr":"198.51.100.9:25","tls":"TLS 1.3 verified","took_ms":107},` +
 		`{"at":"2026-11-24T14:02:11.311Z","event":"deferred","to":"c@slow.example","attempt":1,"next":"2026-11-24T14:07:11.311Z","reply":"451 4.7.1 greylisted"}]}`
 	if text != want {

@@ -68,6 +68,7 @@ type TraceDelivery struct {
 	State    string    `json:"state"`
 	Attempts int       `json:"attempts"`
 	Next     time.Time `json:"next,omitzero"`
+	Waits    *Wait     `json:"waits,omitempty"` // of one that is not settled
 }
 
 // A TraceEvent is one thing that happened.
@@ -93,8 +94,8 @@ type TracePage struct {
 	More     bool          `json:"more_tunnels,omitempty"` // older ones were left off
 }
 
-func traceOf(l *queue.Life) Trace {
-	m := &l.Message
+func traceOf(l *queue.Life, s standing) Trace {
+	m, now := &l.Message, time.Now()
 	t := Trace{
 		ID: m.ID, State: traceState(l), MessageID: m.Name, Accepted: m.Origin.At, Done: l.Done, Hold: m.Hold, From: m.From.String(), Size: m.Size,
 		Session: m.Origin.Session, Listener: m.Origin.Listener, Helo: m.Origin.Helo, Identity: m.Origin.Identity, TLS: m.Origin.TLS,
@@ -107,6 +108,9 @@ func traceOf(l *queue.Life) Trace {
 		r := TraceRecipient{Recipient: to.Grant.To, Reason: to.Grant.Reason, Who: to.Grant.Who, At: to.Grant.Origin}
 		for _, d := range to.Goes {
 			v := TraceDelivery{To: d.To.String(), State: d.State.String(), Attempts: d.Attempts, Next: d.Next}
+			if l.Done.IsZero() {
+				v.Waits = s.wait(m, &d, now)
+			}
 			if !d.From.IsZero() {
 				v.From = d.From.String()
 			}
@@ -178,6 +182,12 @@ func traceState(l *queue.Life) string {
 	}
 }
 
+// told is a queue, and what is done for each destination.
+type told struct {
+	past
+	now standing
+}
+
 // past is what answers: the queue, or its store while no relay runs.
 type past interface {
 	Life(ctx context.Context, id string) (queue.Life, error)
@@ -186,7 +196,7 @@ type past interface {
 
 // tracesOf answers a search for what became of messages and of tunnels. The
 // latter are found by id, identity and peer.
-func tracesOf(ctx context.Context, h past, dir string, now func(id string) (forward.Count, bool), v url.Values) (TracePage, error) {
+func tracesOf(ctx context.Context, h told, dir string, now func(id string) (forward.Count, bool), v url.Values) (TracePage, error) {
 	page, err := traces(ctx, h, v)
 	if err != nil || v.Get("after") != "" || v.Get("id") != "" && len(page.Messages) > 0 {
 		return page, err
@@ -201,7 +211,7 @@ func tracesOf(ctx context.Context, h past, dir string, now func(id string) (forw
 }
 
 // traces answers a search for messages. Times are written by RFC 3339.
-func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
+func traces(ctx context.Context, h told, v url.Values) (TracePage, error) {
 	if id := v.Get("id"); id != "" {
 		l, err := h.Life(ctx, id)
 		switch {
@@ -210,9 +220,16 @@ func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
 		case err != nil:
 			return TracePage{}, err
 		}
-		return TracePage{Messages: []Trace{traceOf(&l)}}, nil
+		return TracePage{Messages: []Trace{traceOf(&l, h.now)}}, nil
 	}
-	s := queue.Search{From: v.Get("from"), To: v.Get("to"), Address: v.Get("address"), Name: v.Get("name"), Identity: v.Get("identity")}
+	// What stands in address may be a Message-ID: it is looked for as both.
+	s := queue.Search{Address: v.Get("address"), Name: v.Get("name"), Identity: v.Get("identity")}
+	for name, address := range map[string]*string{"from": &s.From, "to": &s.To} {
+		var err error
+		if *address, err = addressOf(name, v.Get(name)); err != nil {
+			return TracePage{}, err
+		}
+	}
 	if text := v.Get("peer"); text != "" {
 		var err error
 		if s.Peer, err = netip.ParseAddr(text); err != nil {
@@ -232,12 +249,12 @@ func traces(ctx context.Context, h past, v url.Values) (TracePage, error) {
 	list, next, err := h.Find(ctx, s, queue.Page{After: v.Get("after"), Max: min(most, 1000)})
 	page := TracePage{Messages: make([]Trace, 0, len(list)), Next: next}
 	for i := range list {
-		page.Messages = append(page.Messages, traceOf(&list[i]))
+		page.Messages = append(page.Messages, traceOf(&list[i], h.now))
 	}
 	return page, err
 }
 
-func trace(ctx context.Context, h past, id string) (Trace, error) {
+func trace(ctx context.Context, h past, now standing, id string) (Trace, error) {
 	if _, err := queue.ParseID(id); err != nil {
 		return Trace{}, err
 	}
@@ -248,7 +265,7 @@ func trace(ctx context.Context, h past, id string) (Trace, error) {
 	if err != nil {
 		return Trace{}, err
 	}
-	return traceOf(&l), nil
+	return traceOf(&l, now), nil
 }
 
 // A Tracer finds the lives of messages. The words of a search are those of
@@ -270,7 +287,7 @@ func (c *Control) Traces(ctx context.Context, search url.Values) (p TracePage, e
 func OpenTraces(dir string) (t Tracer, done func() error, err error) {
 	store := filepath.Join(dir, "queue")
 	if _, err := os.Stat(store); err != nil {
-		return nil, nil, ErrNotRunning
+		return nil, nil, notRunning(dir)
 	}
 	folder, err := state.Open(dir)
 	if err != nil {
@@ -289,7 +306,7 @@ type left struct {
 }
 
 func (l left) Traces(ctx context.Context, search url.Values) (TracePage, error) {
-	return tracesOf(ctx, l.past, l.tunnels, nil, search)
+	return tracesOf(ctx, told{past: l.past}, l.tunnels, nil, search)
 }
 
 // surely returns a time that has come whatever was done to the clock since the

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,14 @@ func (p *place) control() (*serve.Control, error) {
 func controlError(c *cobra.Command, err error) error {
 	if errors.Is(err, serve.ErrNotRunning) {
 		return &exit{code: exitService, err: err}
+	}
+	var r *serve.Refusal
+	if errors.As(err, &r) {
+		code := exitUsage
+		if r.Code == http.StatusNotFound {
+			code = exitNothing
+		}
+		return &exit{code: code, err: r.Err}
 	}
 	return badConfig(c.ErrOrStderr(), err)
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +25,18 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"postern": main,
 	})
+}
+
+// exits runs a program that must end with a code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	code, err := strconv.Atoi(args[0])
+	if neg || err != nil || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGUMENT...")
+	}
+	var e *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &e) || e.ExitCode() != code {
+		ts.Fatalf("%v, want exit status %d", err, code)
+	}
 }
 
 // awaitRelay waits until the relay that holds a state folder answers.
@@ -152,7 +166,7 @@ func meeting() bool {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "awaitport": awaitPort, "send": send, "greeter": greeter, "tunnel": tunnel, "awaittunnels": awaitTunnels},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"awaitrelay": awaitRelay, "awaitheld": awaitHeld, "exits": exits, "awaitport": awaitPort, "send": send, "greeter": greeter, "tunnel": tunnel, "awaittunnels": awaitTunnels},
 		Condition: func(name string) (bool, error) {
 			if name == "meeting" {
 				return meeting(), nil

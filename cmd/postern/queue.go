@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -72,8 +73,15 @@ func queueList() *cobra.Command {
 	var p place
 	var f filters
 	var messages, asJSON bool
+	most := mostListed
 	c := &cobra.Command{
 		Use: "list [ID...]", Short: "print what waits, by destination or by message",
+		Long: `List prints what waits: by destination, or, with a filter or --messages, by message.
+
+A message is fresh while no attempt was made and one is due; active while it is
+being delivered; deferred while it waits for its next attempt, since it was tried,
+or since its destination did not answer others and is left alone for a while; held
+while it waits for you. postern trace ID says what a message waits for.`,
 		Example: `  # destinations
   postern queue list
 
@@ -84,40 +92,68 @@ func queueList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := false
-			show := func(page serve.QueuePage, messages bool) error {
-				if shown && len(page.Messages) == 0 {
-					return nil // the last page of those that pass may have none
-				}
-				shown = true
-				if err := printPage(c.OutOrStdout(), page, messages, asJSON); err != nil {
-					return &exit{code: exitIO, err: err}
-				}
-				return nil
-			}
 			query, err := f.query(time.Now())
 			if err != nil {
 				return err
 			}
-			if !messages && len(query) == 0 && len(ids) == 0 {
-				var page serve.QueuePage
+			if asJSON && !c.Flags().Changed("max") {
+				most = 0 // programs want all of it
+			}
+			var page serve.QueuePage
+			total := 0
+			switch {
+			case !messages && len(query) == 0 && len(ids) == 0:
 				if err := control.Get(c.Context(), "/queue", &page); err != nil {
 					return controlError(c, err)
 				}
-				return show(page, false)
+			case asJSON:
+				return eachPage(c, control, query, ids, most, func(page serve.QueuePage) error {
+					return written(json.NewEncoder(c.OutOrStdout()).Encode(page))
+				})
+			default:
+				if err := eachPage(c, control, query, ids, most, func(p serve.QueuePage) error {
+					page.Hold, page.Messages = p.Hold, append(page.Messages, p.Messages...)
+					return nil
+				}); err != nil {
+					return err
+				}
+				if total = len(page.Messages); most > 0 && total == most && len(ids) == 0 {
+					query.Set("all", "1")
+					counted, err := batches(c, control, "/queue/count", query)
+					if err != nil {
+						return err
+					}
+					total = counted.Messages
+				}
 			}
-			return eachPage(c, control, query, ids, func(page serve.QueuePage) error { return show(page, true) })
+			if asJSON {
+				return written(json.NewEncoder(c.OutOrStdout()).Encode(page))
+			}
+			return written(printPage(c.OutOrStdout(), page, total))
 		},
 	}
 	c.Flags().BoolVar(&messages, "messages", false, "by message instead of destination")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object for each page")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object for each page of messages; docs/queue.schema.json describes it")
+	c.Flags().IntVar(&most, "max", most, "at most `N` messages; 0: all, which is what --json prints unless it is told")
 	f.add(c)
 	p.add(c)
 	return c
 }
 
-// eachPage hands on messages: those of the ids, or those that pass.
-func eachPage(c *cobra.Command, control *serve.Control, query url.Values, ids []string, take func(serve.QueuePage) error) error {
+// mostListed is how many messages are listed where nobody says.
+const mostListed = 100
+
+// written gives what went wrong with printing its exit code.
+func written(err error) error {
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	return nil
+}
+
+// eachPage hands on messages: those of the ids, or most of those that pass, all
+// of them if most is 0.
+func eachPage(c *cobra.Command, control *serve.Control, query url.Values, ids []string, most int, take func(serve.QueuePage) error) error {
 	if len(ids) > 0 {
 		var page serve.QueuePage
 		for _, id := range ids {
@@ -129,24 +165,37 @@ func eachPage(c *cobra.Command, control *serve.Control, query url.Values, ids []
 		}
 		return take(page)
 	}
+	query = maps.Clone(query)
 	query.Set("messages", "1")
-	query.Set("max", "1000")
-	for {
+	for first := true; ; first = false {
+		size := 1000
+		if most > 0 {
+			size = min(most, size)
+		}
+		query.Set("max", strconv.Itoa(size))
 		var page serve.QueuePage
 		if err := control.Get(c.Context(), "/queue?"+query.Encode(), &page); err != nil {
 			return controlError(c, err)
 		}
-		if err := take(page); err != nil || page.Next == "" {
-			return err
+		if len(page.Messages) > 0 || first { // the last page of those that pass may have none
+			if err := take(page); err != nil {
+				return err
+			}
+		}
+		if most > 0 {
+			if most -= len(page.Messages); most == 0 {
+				return nil
+			}
+		}
+		if page.Next == "" {
+			return nil
 		}
 		query.Set("after", page.Next)
 	}
 }
 
-func printPage(w io.Writer, page serve.QueuePage, messages, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(w).Encode(page)
-	}
+// printPage prints destinations, or messages, of which there are total in all.
+func printPage(w io.Writer, page serve.QueuePage, total int) error {
 	if len(page.Destinations)+len(page.Messages) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing waits.")
 		return err
@@ -155,22 +204,31 @@ func printPage(w io.Writer, page serve.QueuePage, messages, asJSON bool) error {
 		fmt.Fprintf(w, "held: %s\n\n", page.Hold)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if messages {
-		fmt.Fprintln(t, "ID\tSTATE\tACCEPTED\tSIZE\tFROM\tTO\tGRANT\t")
+	if len(page.Messages) > 0 {
+		fmt.Fprintln(t, "ID\tSTATE\tACCEPTED\tSIZE\tFROM\tTO\tGRANT\tREASON")
 		for _, m := range page.Messages {
 			for i, to := range m.To {
-				id, state, at, size := m.ID, m.State, m.Accepted.Local().Format("2 Jan 15:04"), fmt.Sprint(m.Size)
+				id, state, at, size, why := m.ID, m.State, m.Accepted.Local().Format("2 Jan 15:04"), fmt.Sprint(m.Size), m.Reason
 				if i > 0 {
-					id, state, at, size = "", "", "", ""
+					id, state, at, size, why = "", "", "", "", ""
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s %s\t%s\n", id, state, at, size, told(m.From), told(to.Grant.To), to.Grant.Reason, told(to.Grant.Who), told(m.Hold))
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s %s\t%s\n", id, state, at, size, told(m.From), told(to.Grant.To), to.Grant.Reason, told(to.Grant.Who), orNone(told(why), "-"))
 			}
 		}
-		return t.Flush()
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		n := len(page.Messages)
+		if total > n {
+			_, err := fmt.Fprintf(w, "\n%d of %d messages, the oldest first; --max 0 prints all, filters choose\n", n, total)
+			return err
+		}
+		_, err := fmt.Fprintf(w, "\n%s\n", plural(n, "message"))
+		return err
 	}
 	fmt.Fprintln(t, "DESTINATION\tMESSAGES\tHELD\tOLDEST\tLAST REPLY")
 	for _, d := range page.Destinations {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\n", told(orNone(d.Name, "(postmaster)")), d.Messages, d.Held, ageOf(d.Oldest), told(d.Reply))
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\n", told(orNone(d.Destination, "(postmaster)")), d.Messages, d.Held, ageOf(d.Oldest), orNone(told(d.Reply), "-"))
 	}
 	return t.Flush()
 }
@@ -178,7 +236,7 @@ func printPage(w io.Writer, page serve.QueuePage, messages, asJSON bool) error {
 func queueShow() *cobra.Command {
 	var p place
 	var f filters
-	var body bool
+	var body, asJSON bool
 	c := &cobra.Command{
 		Use: "show [ID...]", Short: "print messages in full: where they came from, why they were accepted",
 		Example: `  postern queue show 06G1JX6QZR8V3KTM
@@ -203,15 +261,22 @@ func queueShow() *cobra.Command {
 				}
 				return nil
 			}
-			return eachPage(c, control, query, ids, func(page serve.QueuePage) error {
+			return eachPage(c, control, query, ids, 0, func(page serve.QueuePage) error {
 				for i := range page.Messages {
+					if asJSON {
+						if err := written(json.NewEncoder(c.OutOrStdout()).Encode(&page.Messages[i])); err != nil {
+							return err
+						}
+						continue
+					}
 					printMessage(c.OutOrStdout(), &page.Messages[i])
 				}
 				return nil
 			})
 		},
 	}
-	c.Flags().BoolVar(&body, "body", false, "print the message itself")
+	c.Flags().BoolVar(&body, "body", false, "print the message itself, as it was accepted")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a message; docs/queue.schema.json describes it")
 	f.add(c)
 	p.add(c)
 	return c
@@ -228,11 +293,51 @@ func printMessage(w io.Writer, m *serve.QueuedMessage) {
 		fmt.Fprintf(w, "  held: %s\n", told(m.Hold))
 	}
 	for _, to := range m.To {
-		fmt.Fprintf(w, "  %s  granted: %s %s  %s\n", told(to.Grant.To), to.Grant.Reason, told(to.Grant.Who), to.Grant.Origin)
+		fmt.Fprintf(w, "  %s  granted: %s %s  %s\n", told(to.Grant.To), to.Grant.Reason, told(to.Grant.Who), to.Grant.At)
 		for _, d := range to.Goes {
-			fmt.Fprintf(w, "    %s  %s  %s\n", told(d.To), d.State, told(d.Last))
+			fmt.Fprintf(w, "    %s  %s\n", told(d.To), strings.TrimSpace(strings.Join([]string{d.State, tries(d.Attempts), told(d.Last)}, "  ")))
+			if d.Waits != nil {
+				fmt.Fprintf(w, "      %s\n", waits(d.Waits))
+			}
 		}
 	}
+}
+
+func tries(n int) string {
+	if n == 0 {
+		return "not tried"
+	}
+	return "tried " + plural(n, "time")
+}
+
+// waits says what a delivery waits for.
+func waits(w *serve.Wait) string {
+	at := func(t time.Time) string {
+		t = t.Local()
+		if day := t.Format(time.DateOnly); day != time.Now().Format(time.DateOnly) {
+			return t.Format("2 Jan 15:04:05")
+		}
+		return t.Format("15:04:05")
+	}
+	because := ""
+	if w.Why != "" {
+		because = ": " + told(w.Why)
+	}
+	switch w.For {
+	case "operator":
+		return "waits for you" + because
+	case "pause":
+		s := fmt.Sprintf("waits: %s is left alone until %s", told(w.Destination), at(w.Until))
+		if !w.Next.IsZero() {
+			s += ", and this one is tried at " + at(w.Next)
+		}
+		return s + because + "; postern queue flush " + told(w.Destination) + " asks it now"
+	case "attempt":
+		return "waits for its next attempt at " + at(w.Until) + because
+	case "server":
+		return "is being delivered now"
+	}
+	return "waits for its turn" + because
 }
 
 func orNone(s, none string) string {
@@ -247,7 +352,8 @@ var errNoChoice = usage("name messages by their ids, or choose them by a filter;
 func queueDo(verb, short string) *cobra.Command {
 	var p place
 	var f filters
-	var yes bool
+	var yes, asJSON bool
+	var wait time.Duration
 	c := &cobra.Command{
 		Use: verb + " [ID...]", Short: short,
 		Example: fmt.Sprintf("  postern queue %s 06G1JX6QZR8V3KTM\n\n  postern queue %s --from anna@example.org --yes", verb, verb),
@@ -268,15 +374,16 @@ func queueDo(verb, short string) *cobra.Command {
 			}
 			n := len(ids)
 			if n == 0 {
-				// What comes in meanwhile was not counted, and is not touched.
-				if query.Get("before") == "" {
-					query.Set("before", now.Format(time.RFC3339Nano))
-				}
 				counted, err := batches(c, control, "/queue/count", query)
 				if err != nil {
 					return err
 				}
 				n = counted.Messages
+				// What comes in from now on was not counted, and is not touched. What a
+				// clock that was wrong accepted tomorrow was.
+				if query.Get("before") == "" {
+					query.Set("before", counted.Newest.Add(time.Nanosecond).Format(time.RFC3339Nano))
+				}
 			}
 			if n == 0 {
 				fmt.Fprintln(c.OutOrStdout(), "Nothing was chosen.")
@@ -287,23 +394,48 @@ func queueDo(verb, short string) *cobra.Command {
 					return err
 				}
 			}
+			var before deliveries
+			if verb == "retry" {
+				if before, err = countDeliveries(c, control); err != nil {
+					return err
+				}
+			}
 			var done serve.Batch
 			if len(ids) == 0 {
 				done, err = batches(c, control, "/queue/"+verb, query)
 			}
+			named := len(ids)
 			for ; len(ids) > 0 && err == nil; ids = ids[min(len(ids), 500):] {
 				var b serve.Batch
 				b, err = batches(c, control, "/queue/"+verb, url.Values{"id": ids[:min(len(ids), 500)]})
 				done.Messages += b.Messages
+				done.Stay, done.Kept, done.Lifted = done.Stay+b.Stay, append(done.Kept, b.Kept...), append(done.Lifted, b.Lifted...)
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", verb, plural(done.Messages, "message"))
-			return nil
+			if asJSON {
+				if err := written(json.NewEncoder(c.OutOrStdout()).Encode(&done)); err != nil {
+					return err
+				}
+			} else if verb == "release" && done.Stay > 0 {
+				printKept(c, &done)
+			} else {
+				fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", verb, plural(done.Messages, "message"))
+			}
+			if verb == "retry" && !asJSON {
+				if err := printOutcome(c, control, before, &done, wait); err != nil {
+					return err
+				}
+			}
+			return doneOf(&done, named)
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON; docs/queue.schema.json describes it")
+	if verb == "retry" {
+		addWait(c, &wait)
+	}
 	f.add(c)
 	p.add(c)
 	return c
@@ -321,42 +453,16 @@ func batches(c *cobra.Command, control *serve.Control, path string, query url.Va
 			}
 			return all, controlError(c, err)
 		}
-		all.Messages, all.Notices = all.Messages+b.Messages, all.Notices+b.Notices
+		all.Messages, all.Notices, all.Stay = all.Messages+b.Messages, all.Notices+b.Notices, all.Stay+b.Stay
+		all.Kept, all.Lifted = append(all.Kept, b.Kept...), append(all.Lifted, b.Lifted...)
+		if b.Newest.After(all.Newest) {
+			all.Newest = b.Newest
+		}
 		if b.Next == "" {
 			return all, nil
 		}
 		query.Set("after", b.Next)
 	}
-}
-
-func queueFlush() *cobra.Command {
-	var p place
-	c := &cobra.Command{
-		Use: "flush [DOMAIN]", Short: "try now all that waits, or what waits for one domain", Args: cobra.MaximumNArgs(1),
-		Example: `  # the line was down, and is up again
-  postern queue flush
-
-  # one domain has mended its server
-  postern queue flush far.example`,
-		RunE: func(c *cobra.Command, args []string) error {
-			control, err := p.control()
-			if err != nil {
-				return err
-			}
-			query := url.Values{"all": {"1"}, "before": {time.Now().Format(time.RFC3339Nano)}}
-			if len(args) > 0 {
-				query.Set("destination", args[0])
-			}
-			done, err := batches(c, control, "/queue/retry", query)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "retry: %s; those that are held stay held\n", plural(done.Messages, "message"))
-			return nil
-		},
-	}
-	p.add(c)
-	return c
 }
 
 func confirm(c *cobra.Command, verb string, n int) error {
@@ -377,10 +483,11 @@ func agree(c *cobra.Command, what string) error {
 	return nil
 }
 
-func ageOf(id string) string {
-	at := serve.AcceptedAt(id)
+// ageOf writes how long ago something was. What a clock that was wrong wrote
+// into the future is no older than now.
+func ageOf(at time.Time) string {
 	if at.IsZero() {
 		return "-"
 	}
-	return time.Since(at).Round(time.Second).String()
+	return max(time.Since(at), 0).Round(time.Second).String()
 }

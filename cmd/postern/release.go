@@ -104,11 +104,15 @@ func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", word, plural(done.Messages, "message"))
+		if done.Stay > 0 {
+			printKept(c, &done)
+		} else {
+			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", word, plural(done.Messages, "message"))
+		}
 		if notify {
 			fmt.Fprintf(c.OutOrStdout(), "the sender is told of it by %s\n", plural(done.Notices, "notice"))
 		}
-		return nil
+		return doneOf(&done, 0)
 	}
 }
 

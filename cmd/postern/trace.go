@@ -190,7 +190,8 @@ func (p *place) trace(c *cobra.Command, searches []url.Values, most int) (found 
 	if err == nil {
 		return found, nil
 	}
-	if !errors.Is(err, serve.ErrNotRunning) {
+	var not *serve.NotRunningError
+	if !errors.As(err, &not) || not.Starts != 0 {
 		return lives{}, controlError(c, err)
 	}
 	folder, err := p.folder() // whose owner we are, since p.control
@@ -337,8 +338,17 @@ func printTrace(w io.Writer, m *serve.Trace, more bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if m.Hold != "" && m.Done.IsZero() {
-		fmt.Fprintf(w, "  held: %s; postern queue release %s\n", told(m.Hold), m.ID)
+	for _, to := range m.To {
+		for _, d := range to.Goes {
+			if d.Waits == nil {
+				continue
+			}
+			hint := ""
+			if d.Waits.For == "operator" {
+				hint = "; postern queue release " + m.ID + ", or delete"
+			}
+			fmt.Fprintf(w, "  %s %s%s\n", told(d.To), waits(d.Waits), hint)
+		}
 	}
 	if more {
 		fmt.Fprintln(w, "  (the newest; there are more: --max, --since, --until)")

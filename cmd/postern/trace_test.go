@@ -56,7 +56,8 @@ func TestPrintTrace(t *testing.T) {
 	}
 	b.Reset()
 	m.Hold, m.State = "over \x07 its limit", "held"
-	if err := printTraces(&b, &lives{messages: []serve.Trace{m}, moreMessages: true}, false); err != nil || !strings.HasSuffix(b.String(), "  held: over \\x07 its limit; postern queue release 06G1JX6QZR8V3KTM\n  (the newest; there are more: --max, --since, --until)\n") {
+	m.To[1].Goes[0].Waits = &serve.Wait{For: "operator", Why: m.Hold}
+	if err := printTraces(&b, &lives{messages: []serve.Trace{m}, moreMessages: true}, false); err != nil || !strings.HasSuffix(b.String(), "  c@slow.example waits for you: over \\x07 its limit; postern queue release 06G1JX6QZR8V3KTM, or delete\n  (the newest; there are more: --max, --since, --until)\n") {
 		t.Errorf("held: %v\n%s", err, b.String())
 	}
 	b.Reset()

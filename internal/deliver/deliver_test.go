@@ -355,7 +355,7 @@ func TestGrantIsDecidedAgainBeforeItLeaves(t *testing.T) {
 		if len(n.messages()) != 0 || !slices.Equal(w.left(), []string{"b@far.example withheld"}) {
 			t.Errorf("it left without a grant: %v, %v", n.messages(), w.left())
 		}
-		if e := w.events(); !strings.Contains(e[len(e)-1], "was withdrawn: identity_gone") {
+		if e := w.events(); !strings.Contains(e[len(e)-1], "was withdrawn: this user is disabled") {
 			t.Errorf("%v", e)
 		}
 	})

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -117,6 +119,18 @@ func holder(name string) Holder {
 		return Holder{}
 	}
 	return h
+}
+
+// HeldBy returns which relay holds a folder, or 0. It takes no lock to find out,
+// which would be in the way of one that starts: it asks who wrote the lock, and
+// whether that lives.
+func HeldBy(folder string) (pid int) {
+	h := holder(filepath.Join(folder, "lock"))
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.PID))
+	if h.PID == 0 || err != nil || !slices.Contains(strings.Split(string(line), "\x00"), "serve") {
+		return 0
+	}
+	return h.PID
 }
 
 func (f *Folder) version() error {
