@@ -28,7 +28,7 @@ const mostKept = 20
 func (r *Relay) release(b *Batch) verb {
 	return func(ctx context.Context, ids ...string) (int, error) {
 		g := r.current.Load()
-		_, disabled, _ := storedUsers(r.users)
+		_, _, disabled := storedUsers(r.users)
 		free, routed := make([]string, 0, len(ids)), 0
 		for _, id := range ids {
 			m, err := r.queue.Show(ctx, id)

@@ -129,7 +129,7 @@ func (r *Relay) knows(who string) error {
 	for _, d := range source.Domains {
 		names = append(names, d.Name.ASCII())
 	}
-	_, disabled, _ := storedUsers(r.users)
+	_, _, disabled := storedUsers(r.users)
 	names = append(names, disabled...)
 	if slices.Contains(names, who) {
 		return nil
