@@ -108,7 +108,7 @@ while it waits for you. postern trace ID says what a message waits for.`,
 				}
 			case asJSON:
 				return eachPage(c, control, query, ids, most, func(page serve.QueuePage) error {
-					return written(json.NewEncoder(c.OutOrStdout()).Encode(page))
+					return printed(json.NewEncoder(c.OutOrStdout()).Encode(page))
 				})
 			default:
 				if err := eachPage(c, control, query, ids, most, func(p serve.QueuePage) error {
@@ -127,9 +127,9 @@ while it waits for you. postern trace ID says what a message waits for.`,
 				}
 			}
 			if asJSON {
-				return written(json.NewEncoder(c.OutOrStdout()).Encode(page))
+				return printed(json.NewEncoder(c.OutOrStdout()).Encode(page))
 			}
-			return written(printPage(c.OutOrStdout(), page, total))
+			return printed(printPage(c.OutOrStdout(), page, total))
 		},
 	}
 	c.Flags().BoolVar(&messages, "messages", false, "by message instead of destination")
@@ -143,8 +143,8 @@ while it waits for you. postern trace ID says what a message waits for.`,
 // mostListed is how many messages are listed where nobody says.
 const mostListed = 100
 
-// written gives what went wrong with printing its exit code.
-func written(err error) error {
+// printed gives what went wrong with printing its exit code.
+func printed(err error) error {
 	if err != nil {
 		return &exit{code: exitIO, err: err}
 	}
@@ -264,7 +264,7 @@ func queueShow() *cobra.Command {
 			return eachPage(c, control, query, ids, 0, func(page serve.QueuePage) error {
 				for i := range page.Messages {
 					if asJSON {
-						if err := written(json.NewEncoder(c.OutOrStdout()).Encode(&page.Messages[i])); err != nil {
+						if err := printed(json.NewEncoder(c.OutOrStdout()).Encode(&page.Messages[i])); err != nil {
 							return err
 						}
 						continue
@@ -415,7 +415,7 @@ func queueDo(verb, short string) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				if err := written(json.NewEncoder(c.OutOrStdout()).Encode(&done)); err != nil {
+				if err := printed(json.NewEncoder(c.OutOrStdout()).Encode(&done)); err != nil {
 					return err
 				}
 			} else if verb == "release" && done.Stay > 0 {

@@ -131,7 +131,7 @@ func TestRealClients(t *testing.T) {
 					if m.Identity != "anna" || m.Listener != listener || grant.Reason != "authenticated" || grant.Who != "anna" || !strings.HasPrefix(m.TLS, "TLS 1.3") {
 						t.Errorf("queued as %+v", m)
 					}
-					if want := origin(`"*@victim.example"`); grant.Origin != want {
+					if want := origin(`"*@victim.example"`); grant.At != want {
 						t.Errorf("granted by %s, want %s", grant.Origin, want)
 					}
 				})
