@@ -132,7 +132,7 @@ func TestRealClients(t *testing.T) {
 						t.Errorf("queued as %+v", m)
 					}
 					if want := origin(`"*@victim.example"`); grant.At != want {
-						t.Errorf("granted by %s, want %s", grant.Origin, want)
+						t.Errorf("granted by %s, want %s", grant.At, want)
 					}
 				})
 			}
@@ -143,7 +143,7 @@ func TestRealClients(t *testing.T) {
 					t.Fatalf("for our own domain: %v\n%s", err, out)
 				}
 				m := target.queuedFrom(t, from)
-				if m.Identity != "" || m.Listener != "mx" || m.To[0].Grant.Reason != "inbound" || m.To[0].Grant.Origin != origin(`domain "victim`) {
+				if m.Identity != "" || m.Listener != "mx" || m.To[0].Grant.Reason != "inbound" || m.To[0].Grant.At != origin(`domain "victim`) {
 					t.Errorf("queued as %+v", m)
 				}
 				out, err := target.send(t, c, host, "25", "", from, "ben@elsewhere.example")
