@@ -95,7 +95,7 @@ func (p *port) run(ctx context.Context) error {
 func (p *port) askOrEncrypt(ctx context.Context, visit *probe.Visit) *probe.Visit {
 	p.askControls(ctx, visit)
 	visit = p.askInStep(ctx, visit)
-	if !visit.Offers("STARTTLS") || visit.Session.TLS != "" || !p.demands(530) {
+	if !visit.Offers("STARTTLS") || visit.Session.TLS != "" || !p.demandsMore() {
 		return visit
 	}
 	encrypted := p.smtp
@@ -111,9 +111,12 @@ func (p *port) askOrEncrypt(ctx context.Context, visit *probe.Visit) *probe.Visi
 	return again
 }
 
-// demands reports whether a control was refused with that code.
-func (p *port) demands(code int) bool {
-	return slices.ContainsFunc(p.evidence.Asked, func(a verdict.Asked) bool { return a.Reply.Code == code })
+// demandsMore reports whether a control was refused for want of TLS or of a
+// login, to which TLS may be the first step.
+func (p *port) demandsMore() bool {
+	return slices.ContainsFunc(p.evidence.Asked, func(a verdict.Asked) bool {
+		return a.Reply.Code == 530 || verdict.MeaningOf(a.Reply) == verdict.WantsTLS
+	})
 }
 
 // findMode opens the first session. A server that stays silent may wait for

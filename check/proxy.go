@@ -142,12 +142,46 @@ func (p *port) playProxy(ctx context.Context) error {
 	if foreign > 0 && foreign+p.mute(played) == len(played) {
 		return probe.ErrForeign
 	}
+	p.lookForBackend(ctx, played)
 	all := p.evidence.Exchanges
 	for _, x := range played {
 		all = append(all, x)
 	}
 	p.evidence.Exchanges = inOrder(p.forms, all)
 	return nil
+}
+
+// lookForBackend asks for a page of the server itself where every tunnel ended
+// in the words of a gateway that cannot reach what stands behind it. One that
+// says the same of its own page is a reverse proxy whose server is down, and
+// leads nowhere else.
+func (p *port) lookForBackend(ctx context.Context, played map[string]verdict.Exchange) {
+	if p.evidence.Door != door.Connect || p.pace.wait(ctx) != nil {
+		return
+	}
+	var down []string
+	for id, x := range played {
+		switch {
+		case x.Stage == verdict.AtProxy && x.Answer == verdict.Unreachable:
+			down = append(down, id)
+		case x.Answer == verdict.Granted:
+			return // it reaches somebody
+		}
+	}
+	if len(down) == 0 {
+		return
+	}
+	status, err := probe.Connect{Proxy: p.proxy()}.Page(ctx)
+	if err != nil {
+		return
+	}
+	for _, id := range down {
+		x := played[id]
+		if strings.HasPrefix(x.Said, fmt.Sprintf("HTTP %d", status)) {
+			x.Answer, x.Said = verdict.NoProxy, x.Said+", as to a request for its own page"
+			played[id] = x
+		}
+	}
 }
 
 // mute counts the forms to which nothing was said at all.

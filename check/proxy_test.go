@@ -292,6 +292,23 @@ func TestProxies(t *testing.T) {
 				_ = open.SMTP{Name: "mx.victim.example", Sink: nowhere{}, Limits: limits()}.ServeConn(context.Background(), c)
 			})
 		}, check.Options{}, verdict.Accepts, "", "", "", "nothing arrived"},
+		{"SOCKS that hangs up on who offers one method alone", "1080", func(c *city) func(context.Context, net.Conn) {
+			return offered(2, serves(open.SOCKS{Dial: c.leads(targetAt)}))
+		}, check.Options{}, verdict.Open, "socks5-ipv4", verdict.KindSOCKS, targetAt, "port 25"},
+		{"CONNECT by one that answers nothing else", "8080", func(c *city) func(context.Context, net.Conn) {
+			return silentBut("CONNECT", serves(open.Connect{Dial: c.leads(targetAt)}))
+		}, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
+		{"CONNECT for browsers alone", "8080", func(c *city) func(context.Context, net.Conn) {
+			return wants("User-Agent: Mozilla/5.0", serves(open.Connect{Dial: c.leads(targetAt)}))
+		}, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
+		{"CONNECT for who says Proxy-Connection", "8080", func(c *city) func(context.Context, net.Conn) {
+			return wants("Proxy-Connection: ", serves(open.Connect{Dial: c.leads(targetAt)}))
+		}, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
+		{"a reverse proxy whose server is down", "8080", func(*city) func(context.Context, net.Conn) {
+			return reads(func(c net.Conn) {
+				_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+			})
+		}, check.Options{}, verdict.Closed, "", "", "", "web server"},
 		{"a web server", "80", func(*city) func(context.Context, net.Conn) {
 			return reads(func(c net.Conn) {
 				_, _ = io.WriteString(c, "HTTP/1.1 405 Not Allowed\r\nServer: nginx\r\nContent-Length: 0\r\n\r\n")
@@ -345,6 +362,37 @@ func onlyTunnels(next func(context.Context, net.Conn)) func(context.Context, net
 		head, _ := r.Peek(r.Buffered())
 		next(ctx, forward.Unread(c, head))
 	}
+}
+
+// peek looks at the first octets, and hands all on to next if they are liked.
+func peek(likes func(head string) bool, next func(context.Context, net.Conn), otherwise func(net.Conn)) func(context.Context, net.Conn) {
+	return func(ctx context.Context, c net.Conn) {
+		b := make([]byte, 4096)
+		n, err := c.Read(b)
+		if err != nil || !likes(string(b[:n])) {
+			otherwise(c)
+			c.Close()
+			return
+		}
+		next(ctx, forward.Unread(c, b[:n]))
+	}
+}
+
+// offered hangs up on who offers fewer methods of SOCKS 5.
+func offered(methods byte, next func(context.Context, net.Conn)) func(context.Context, net.Conn) {
+	return peek(func(head string) bool { return len(head) > 1 && head[0] == 5 && head[1] >= methods }, next, func(net.Conn) {})
+}
+
+// silentBut answers nothing but one kind of request.
+func silentBut(method string, next func(context.Context, net.Conn)) func(context.Context, net.Conn) {
+	return peek(func(head string) bool { return strings.HasPrefix(head, method+" ") }, next, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+}
+
+// wants refuses tunnels to whoever does not send a field.
+func wants(field string, next func(context.Context, net.Conn)) func(context.Context, net.Conn) {
+	return peek(func(head string) bool { return !strings.HasPrefix(head, "CONNECT") || strings.Contains(head, field) }, next, func(c net.Conn) {
+		_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+	})
 }
 
 // hangsUp takes the connection, and no word.
@@ -594,7 +642,7 @@ func TestWaitingForTheOtherDoor(t *testing.T) {
 	}{
 		{"HTTP alone, and no answer to SOCKS", false, 0, 0, "connect", time.Second, time.Second},
 		{"HTTP alone, slow", false, 0, 2 * time.Second, "connect", 10 * time.Second, 10 * time.Second},
-		{"HTTP alone, slower than it is waited for", false, 0, 9 * time.Second, "", 8 * time.Second, 8 * time.Second},
+		{"HTTP alone, slower than it is waited for", false, 0, 9 * time.Second, "", 12 * time.Second, 12 * time.Second},
 		{"both at once", true, 0, 0, "connect socks", 0, 0},
 		{"SOCKS a little later", true, 900 * time.Millisecond, 0, "connect socks", 0, 10 * time.Second},
 		{"both slow", true, 5 * time.Second, 2 * time.Second, "connect socks", 0, 30 * time.Second},

@@ -12,6 +12,7 @@ import (
 	"postern/forward"
 	"postern/internal/netop"
 	"postern/probe"
+	"postern/smtp"
 )
 
 // sniffed is what the first words to a port told.
@@ -28,6 +29,7 @@ type sniffed struct {
 
 	mayBeTLS     bool
 	said, hungUp int // words, and how many of them it hung up on
+	silent       int // and how many it did not answer
 }
 
 // usualTLS are the ports at which TLS is spoken unless something is odd: there
@@ -65,16 +67,9 @@ func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
 	if s.hungUp > 0 && len(s.doors) == 0 && s.why == "" && slices.Contains(doors, door.SOCKS) && ctx.Err() == nil {
 		via := p.proxy()
 		via.Timeout = p.silence()
-		h, err := probe.SOCKS{Proxy: via}.SniffFour(ctx)
-		s.said++
-		switch {
-		case err == nil && h.Door == door.SOCKS:
-			s.doors, s.four = []door.Door{door.SOCKS}, true
-		case errors.Is(err, forward.ErrClosed):
-			s.hungUp++
-		}
+		p.sniffSOCKS(ctx, probe.SOCKS{Proxy: via}, &s)
 	}
-	if s.hungUp > 0 && len(s.doors) == 0 && s.why == "" && slices.Contains(doors, door.Connect) && ctx.Err() == nil {
+	if s.hungUp+s.silent > 0 && len(s.doors) == 0 && s.why == "" && slices.Contains(doors, door.Connect) && ctx.Err() == nil {
 		p.sniffTunnel(ctx, &s)
 	}
 	s.local = local
@@ -82,8 +77,27 @@ func (p *port) sniff(ctx context.Context, doors []door.Door) (sniffed, error) {
 	return s, ctx.Err()
 }
 
-// sniffTunnel asks one that has hung up on us so far to be led to the collector,
-// which is what it is asked for later: some proxies know nothing but CONNECT.
+// sniffSOCKS says other first words of SOCKS to one that has hung up on the
+// usual one.
+func (p *port) sniffSOCKS(ctx context.Context, via probe.SOCKS, s *sniffed) {
+	for _, word := range []struct {
+		say  func(context.Context) (probe.Heard, error)
+		four bool
+	}{{via.SniffOffering, false}, {via.SniffFour, true}} {
+		h, err := word.say(ctx)
+		s.said++
+		switch {
+		case err == nil && h.Door == door.SOCKS:
+			s.doors, s.four, s.login = []door.Door{door.SOCKS}, word.four, s.login || h.Login
+			return
+		case errors.Is(err, forward.ErrClosed):
+			s.hungUp++
+		}
+	}
+}
+
+// sniffTunnel asks one that has hung up on us so far, or has not answered, to
+// be led to the collector, which is what it is asked for later: some proxies know nothing but CONNECT.
 func (p *port) sniffTunnel(ctx context.Context, s *sniffed) {
 	four, number := p.facts.Front.Four, p.facts.Front.Ports[25]
 	if !four.IsValid() || number == 0 {
@@ -91,6 +105,9 @@ func (p *port) sniffTunnel(ctx context.Context, s *sniffed) {
 	}
 	via := p.proxy()
 	via.Timeout = p.silence()
+	if s.hungUp == 0 {
+		via.Timeout /= 2 // it was silent that long already
+	}
 	h, err := probe.Connect{Proxy: via}.SniffTunnel(ctx, netip.AddrPortFrom(four, number).String())
 	s.said++
 	switch {
@@ -227,6 +244,8 @@ func hear(heard []probe.Heard, errs []error) sniffed {
 			s.why = "no proxy: it said " + h.Said
 		case errors.Is(errs[i], forward.ErrClosed):
 			s.hungUp++
+		case errors.Is(errs[i], smtp.ErrTimeout):
+			s.silent++
 		}
 	}
 	return s

@@ -138,7 +138,7 @@ func TestVerdicts(t *testing.T) {
 			}
 			return mailboxes("isp.example", "postmaster")(ctx, a)
 		}}, dns: records{ptr: []string{"mail.isp.example."}, a: map[string]string{"mail.isp.example": "203.0.113.10"}, mx: map[string][]string{"isp.example": {"mail.isp.example"}}}, want: verdict.Closed, why: "every form was refused"},
-		{name: "refuses every recipient in the same words", server: open.SMTP{Rule: always(denies)}, want: verdict.Inconclusive, why: "only us"},
+		{name: "refuses every recipient in the same words", server: open.SMTP{Rule: always(denies)}, want: verdict.Inconclusive, why: "which domain it serves is not known"},
 		{name: "trusts its PTR name in HELO", server: open.SMTP{Rule: func(ctx context.Context, a open.Asked) open.Answer {
 			if a.Client.Helo == "gw-17.isp.example" && a.To.Address().Domain().String() == "probe.example" {
 				return relays(a)
@@ -155,6 +155,7 @@ func TestVerdicts(t *testing.T) {
 		{name: "wants a login before MAIL, with another code", server: open.SMTP{Rule: always(keeps), MustAuth: wantsLogin}, want: verdict.Closed, why: "without a login"},
 		{name: "wants a login before MAIL, and says relaying", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(550, "5.7.1", "Relaying denied. Proper authentication required.")}, want: verdict.Closed, why: "without a login"},
 		{name: "wants a login before RCPT", server: open.SMTP{Rule: always(open.Answer{Reply: wantsLogin})}, want: verdict.Closed, why: "without a login"},
+		{name: "wants TLS, in other words than 530, and then a login", server: open.SMTP{Rule: always(keeps), TLS: certificate(t, "mx.ours.example"), MustTLS: mail.NewReply(554, "5.7.1", "Session encryption is required"), MustAuth: mail.NewReply(530, "5.7.0", "Authentication required")}, want: verdict.Closed, why: "without a login"},
 		{name: "refuses our sender", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(553, "5.1.8", "sender domain does not exist")}, want: verdict.Inconclusive, why: "sender"},
 		{name: "blocks us, and takes mail for its postmaster", server: open.SMTP{Rule: func(_ context.Context, a open.Asked) open.Answer {
 			if a.To.Address().Local() == "postmaster" {

@@ -47,8 +47,16 @@ func (s Connect) ask(ctx context.Context, conn net.Conn, p Play, rec *transcript
 	return move(ctx, conn, to, p, rec)
 }
 
-// fields say who we are, as in the message: the proxy's owner reads them in its log.
-func fields(p Play) http.Header { return http.Header{"User-Agent": {"Postern-check " + p.Form.ID}} }
+// fields say who we are, as in the message: the proxy's owner reads them in its
+// log. They are those of a browser besides, since some proxies serve nobody
+// else: their clients begin so, and say Proxy-Connection as browsers used to.
+func fields(p Play) http.Header {
+	return http.Header{"User-Agent": {agent(p.Form.ID)}, "Proxy-Connection": {"keep-alive"}}
+}
+
+func agent(what string) string {
+	return "Mozilla/5.0 (compatible; Postern-check " + what + ")"
+}
 
 func tunnelBy(v connect.Version) func(context.Context, net.Conn, forward.Address, Play, *transcript.Transcript) (net.Conn, led) {
 	return func(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {

@@ -31,6 +31,12 @@ func (s SOCKS) Sniff(ctx context.Context) (Heard, error) {
 	return s.sniff(ctx, []byte{5, 1, 0}, door.SOCKS, isSOCKS5)
 }
 
+// SniffOffering is Sniff for one that hangs up on whoever offers no login
+// beside none. It has none to give.
+func (s SOCKS) SniffOffering(ctx context.Context) (Heard, error) {
+	return s.sniff(ctx, []byte{5, 2, 0, 2}, door.SOCKS, isSOCKS5)
+}
+
 // SniffFour finds out in one connection whether a SOCKS proxy of version 4
 // answers. A request is the first word there; port 0 is no place to go to.
 func (s SOCKS) SniffFour(ctx context.Context) (Heard, error) {
@@ -40,15 +46,43 @@ func (s SOCKS) SniffFour(ctx context.Context) (Heard, error) {
 // Sniff finds out in one connection whether HTTP is spoken. OPTIONS for the
 // server as a whole (RFC 9110 section 9.3.7) asks nothing of it.
 func (s Connect) Sniff(ctx context.Context) (Heard, error) {
-	request := fmt.Sprintf("OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: Postern-check\r\nConnection: close\r\n\r\n", s.Addr)
+	request := fmt.Sprintf("OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nConnection: close\r\n\r\n", s.Addr, agent("looks"))
 	return s.sniff(ctx, []byte(request), door.Connect, isHTTP)
 }
 
 // SniffTunnel finds out in one connection whether HTTP is spoken by one that
-// hangs up on all requests but CONNECT.
+// hangs up on all requests but CONNECT, or does not answer them.
 func (s Connect) SniffTunnel(ctx context.Context, to string) (Heard, error) {
-	request := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Postern-check\r\n\r\n", to, to)
+	request := fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nProxy-Connection: keep-alive\r\n\r\n", to, to, agent("looks"))
 	return s.sniff(ctx, []byte(request), door.Connect, isHTTP)
+}
+
+// Page asks for the page of the server itself and returns the status: a proxy
+// answers that as any server does, and what stands before a server that is
+// down answers it as it answers everything.
+func (s Connect) Page(ctx context.Context) (status int, err error) {
+	conn, err := s.Dial(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	defer conn.Close()
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	if s.TLS == Implicit {
+		if conn, err = s.handshake(ctx, conn, alpnHTTP11); err != nil {
+			return 0, err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nConnection: close\r\n\r\n", s.Addr, agent("looks")); err != nil {
+		return 0, silence(ctx, err)
+	}
+	b, err := firstOctets(conn)
+	if _, bad := fmt.Sscanf(string(b), "HTTP/1.%1d %3d", new(int), &status); bad != nil {
+		return 0, errors.Join(bad, err)
+	}
+	return status, nil
 }
 
 // sniff says a word and looks at the first octets that come back.

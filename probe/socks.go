@@ -50,7 +50,8 @@ var nowhere = forward.At(netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
 // Play plays one form; see Proxy.
 func (s SOCKS) Play(ctx context.Context, p Play) (verdict.Exchange, error) {
 	x, err := s.play(ctx, p, askSOCKS)
-	if err == nil && x.Said == socks.ErrNoMethod.Error() && p.Form.Move.Name == "socks5" {
+	hungUp := x.Outcome == verdict.Dropped && x.Stage == verdict.AtProxy
+	if err == nil && (hungUp || x.Said == socks.ErrNoMethod.Error()) && p.Form.Move.Name == "socks5" {
 		// Some let nobody in who does not offer a login, and then do not ask for it.
 		y, err := s.play(ctx, p, askSOCKSOffering)
 		if err == nil && y.Answer != verdict.WantsLogin && y.Answer != "" {

@@ -132,6 +132,10 @@ func (j *Judgement) controlRefused() (why, do string) {
 		return "refuses our sender address, so the recipients were never judged (" + control.Reply.String() + ")",
 			"give the sender's domain an MX that the server can resolve (--zone), or another sender: --from ADDRESS"
 	}
+	if MeaningOf(control.Reply) == DeniesRelay {
+		return "which domain it serves is not known: it refuses to relay for the postmaster at each name that was tried, " + control.Recipient + " the last (" + control.Reply.String() + ")",
+			"name a mailbox or a domain that the server serves: --recipient ADDRESS, --domain NAME"
+	}
 	return "refused the control recipient " + control.Recipient + " too (" + control.Reply.String() + "), so it may be only us that it refuses",
 		"name a mailbox or a domain that the server serves: --recipient ADDRESS, --domain NAME"
 }

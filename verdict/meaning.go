@@ -33,7 +33,7 @@ var meanings = []struct {
 	{DeniesRelay, []string{"relay", "rcpthosts", "non-local", "not local", "not a gateway", "third-party", "third party", "not our customer"}},
 	{WantsTLS, []string{"starttls", "encryption", "tls required", "tls is required", "requires tls", "must use tls", "must be encrypted", "secure connection"}},
 	{WantsAuth, []string{
-		"authentication required", "authentication is required", "requires authentication", "require authentication", "auth required", "authenticate", "smtp auth",
+		"authentication required", "authentication is required", "requires authentication", "require authentication", "auth required", "auth first", "authentication first", "send auth", "authenticate", "smtp auth",
 		"need authentication", "need auth", "must auth", "without authentication", "unauthenticated", "authorization required", "log in", "login", "logged in", "identify yourself",
 	}},
 	{BlocksUs, []string{
