@@ -61,4 +61,5 @@ const (
 	CauseLookup  = "lookup_failed"
 	CauseGuesses = "unknown_mailboxes"
 	CauseStore   = "store"
+	CauseHop     = "next_hop" // the server of the mailbox cannot take it
 )

@@ -28,7 +28,7 @@ func TestWhatCannotBeStored(t *testing.T) {
 		t.Errorf("broken: %q", got)
 	}
 	b = newBench(policy.MX)
-	b.Mailboxes = mailboxes{errors.New("away")}
+	b.Mailboxes = mailboxes{err: errors.New("away")}
 	if got := b.talk(t, stranger, "EHLO c", "MAIL FROM:<>", "RCPT TO:<known@asked.example.org>"); !strings.HasPrefix(got[3], "451 4.4.3") {
 		t.Errorf("a next hop that does not answer: %q", got)
 	}

@@ -42,6 +42,9 @@ func (v *session) read(body io.Reader) (m io.Reader, name string, r mail.Reply) 
 	if alias := v.forwardedBefore(f); alias != "" {
 		return nil, "", v.refuse(CauseLoop, mail.NewReply(554, "5.4.6", "Loop: this message has gone through "+alias+" before"))
 	}
+	if r := v.fitsHeader(f); !r.IsZero() {
+		return nil, "", r
+	}
 	var mended []field
 	if v.server.Role == policy.MX {
 		mended = v.inbound(f)

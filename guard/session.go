@@ -28,6 +28,7 @@ type session struct {
 	params  mail.SenderParams
 	to      []policy.Accepted
 	flies   int64 // octets of State.Flight that the message holds
+	hops    Offer // what the next hops of all of them take
 	unknown int   // mailboxes asked for that do not exist
 }
 
@@ -55,7 +56,7 @@ func (v *session) Hello(_ context.Context, name string, _ bool) mail.Reply {
 // that policy to its end.
 func (v *session) Mail(_ context.Context, from mail.ReversePath, p mail.SenderParams) mail.Reply {
 	v.begin()
-	v.policy, v.from, v.params = v.server.Policy(), from, p
+	v.policy, v.from, v.params, v.hops = v.server.Policy(), from, p, anything
 	if refusal := v.policy.Sender(v.client(), from); refusal != nil {
 		if refusal.Cause == policy.NotTheClients && !from.Null() {
 			v.saw(TheirSenders, voiceOf(v.peer.Helo)+" "+from.Address().Domain().ASCII())
@@ -116,6 +117,9 @@ func (v *session) Rcpt(ctx context.Context, to mail.ForwardPath, p mail.Recipien
 		case !known:
 			return v.unknownMailbox(to, v.policy.Unknown(to))
 		}
+		if r := v.fits(to.Address()); !r.IsZero() {
+			return v.refuseTo(to, CauseHop, r)
+		}
 	}
 	if !slices.ContainsFunc(v.to, func(a policy.Accepted) bool { return a.Grant.To().String() == to.String() }) {
 		v.to = append(v.to, policy.Accepted{Grant: g, Params: p})
@@ -164,7 +168,12 @@ func (v *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 		hold = lost
 	}
 	l.Hold = hold
-	size, err := v.server.Intake.Put(ctx, l, m)
+	size, err := v.server.Intake.Put(ctx, l, v.fitting(m))
+	var u unfit
+	if errors.As(err, &u) {
+		v.unspend()
+		return v.refuse(CauseHop, u.reply)
+	}
 	if err != nil {
 		v.unspend()
 		v.note(Event{Kind: NotStored, From: v.from, Err: err, Cause: CauseStore})
@@ -219,7 +228,7 @@ func (v *session) origin() policy.Origin {
 
 // Reset forgets the transaction.
 func (v *session) Reset() {
-	v.policy, v.from, v.params, v.to = nil, mail.ReversePath{}, mail.SenderParams{}, nil
+	v.policy, v.from, v.params, v.to, v.hops = nil, mail.ReversePath{}, mail.SenderParams{}, nil, Offer{}
 }
 
 // Close ends the session.

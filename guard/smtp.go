@@ -47,6 +47,10 @@ type LoginResult struct {
 // means that nobody can tell now.
 type Mailboxes interface {
 	Exists(ctx context.Context, a mail.Address) (bool, error)
+
+	// Offers returns what the next hop of a domain offered when it was asked
+	// last; heard is false if that is not known.
+	Offers(d mail.Domain) (o Offer, heard bool)
 }
 
 // SMTP is the guarded mail server of one listener. Its fields must not change

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"postern/guard"
 	"postern/mail"
 	"postern/policy"
 )
@@ -17,6 +18,9 @@ type postmasters struct{}
 func (postmasters) Exists(_ context.Context, a mail.Address) (bool, error) {
 	return a.Local() == "postmaster", nil
 }
+
+// Offers knows of no next hop.
+func (postmasters) Offers(mail.Domain) (guard.Offer, bool) { return guard.Offer{}, false }
 
 // An inbox is the intake of one audit: what a stranger got through to a
 // foreign domain is a breach.

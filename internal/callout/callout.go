@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"postern/guard"
 	"postern/mail"
 	"postern/smtp"
 )
@@ -43,6 +45,13 @@ type Caller struct {
 	places chan struct{}
 	mu     sync.Mutex
 	kept   map[string]*answer
+	offers map[string]offer // by domain in A-labels
+}
+
+// An offer is what a next hop said that it takes.
+type offer struct {
+	guard.Offer
+	until time.Time
 }
 
 type answer struct {
@@ -54,7 +63,7 @@ type answer struct {
 
 // New makes a Caller.
 func New(name string, hop func(mail.Domain) (Hop, error)) *Caller {
-	return &Caller{Name: name, Hop: hop, places: make(chan struct{}, atOnce), kept: map[string]*answer{}}
+	return &Caller{Name: name, Hop: hop, places: make(chan struct{}, atOnce), kept: map[string]*answer{}, offers: map[string]offer{}}
 }
 
 // Exists reports whether the next hop takes mail for a. An error means that it
@@ -113,6 +122,42 @@ func (c *Caller) settle(key string, a *answer, known bool, err error) {
 	close(a.done)
 }
 
+// Offers returns what the next hop of a domain offered when it was asked last,
+// within the hour.
+func (c *Caller) Offers(d mail.Domain) (o guard.Offer, heard bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept, heard := c.offers[d.ASCII()]
+	if heard && time.Now().After(kept.until) {
+		delete(c.offers, d.ASCII())
+		heard = false
+	}
+	return kept.Offer, heard
+}
+
+// hear remembers what the next hop of a domain offers.
+func (c *Caller) hear(d mail.Domain, hello mail.Reply) (o guard.Offer) {
+	for _, line := range hello.Lines[1:] {
+		keyword, args, _ := strings.Cut(line, " ")
+		switch strings.ToUpper(keyword) {
+		case "SMTPUTF8":
+			o.UTF8 = true
+		case "8BITMIME":
+			o.EightBit = true
+		case "SIZE":
+			o.Size, _ = strconv.ParseInt(strings.TrimSpace(args), 10, 64) // what is no number is no limit
+			o.Size = max(o.Size, 0)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.offers) >= maxKept {
+		clear(c.offers)
+	}
+	c.offers[d.ASCII()] = offer{o, time.Now().Add(yesCounts)}
+	return o
+}
+
 // ask has one conversation: the null reverse-path, since the answer must not
 // depend on who writes, and no message.
 func (c *Caller) ask(ctx context.Context, a mail.Address) (bool, error) {
@@ -143,7 +188,8 @@ func (c *Caller) ask(ctx context.Context, a mail.Address) (bool, error) {
 		hello = "LHLO "
 	}
 	var r mail.Reply
-	for i, line := range []string{"", hello + c.Name, "MAIL FROM:<>", "RCPT TO:" + mail.ForwardTo(a).String()} {
+	lines := []string{"", hello + c.Name, "MAIL FROM:<>", "RCPT TO:" + mail.ForwardTo(a).String()}
+	for i, line := range lines {
 		if i > 0 {
 			if err := raw.Write(ctx, []byte(line+"\r\n")); err != nil {
 				return false, fmt.Errorf("next hop of %s: %w", a.Domain(), err)
@@ -155,12 +201,23 @@ func (c *Caller) ask(ctx context.Context, a mail.Address) (bool, error) {
 		if !r.Positive() && i < 3 {
 			return false, fmt.Errorf("next hop of %s refused %q: %s", a.Domain(), line, r)
 		}
+		if i != 1 {
+			continue
+		}
+		offers := c.hear(a.Domain(), r)
+		switch {
+		case !a.NeedsUTF8():
+		case !offers.UTF8:
+			return true, nil // it cannot be asked, and the guard refuses what it does not offer
+		default:
+			lines[2] += " SMTPUTF8"
+		}
 	}
 	_ = raw.Write(ctx, []byte("QUIT\r\n")) // the answer is here already
 	switch {
 	case r.Positive():
 		return true, nil
-	case r.Permanent():
+	case r.Permanent() && !r.AboutCommand():
 		return false, nil
 	}
 	return false, fmt.Errorf("next hop of %s: %s", a.Domain(), r)
