@@ -64,6 +64,12 @@ func VerifyQueue(ctx context.Context, dir string) (pebble.Sum, error) {
 	return pebble.Verify(ctx, pebble.Options{Dir: dir})
 }
 
+// SalvageQueue copies all that can be read of a queue that no relay has open
+// into a new one.
+func SalvageQueue(ctx context.Context, dir, into string) (pebble.Salvaged, error) {
+	return pebble.Salvage(ctx, pebble.Options{Dir: dir}, into)
+}
+
 // QueueIn returns where the queue is in a folder: a state folder, or a backup.
 func QueueIn(dir string) string {
 	if in := filepath.Join(dir, "queue"); isFolder(in) {

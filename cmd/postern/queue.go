@@ -28,7 +28,7 @@ Messages are named by their ids, or chosen by filters, which all must pass.`,
 	c.AddCommand(queueList(), queueShow(),
 		queueDo("hold", "keep messages from leaving"), queueDo("release", "let held messages leave"),
 		queueDo("retry", "try messages now"), queueDo("delete", "remove messages; nobody is told"),
-		queueFlush(), queueBackup(), queueVerify(), queueRestore())
+		queueFlush(), queueBackup(), queueVerify(), queueRestore(), queueSalvage())
 	return c
 }
 

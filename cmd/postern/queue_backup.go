@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -120,9 +121,12 @@ func verified(c *cobra.Command, dir, word string) error {
 		fmt.Fprintln(c.ErrOrStderr(), printable(fault.Error()))
 	}
 	if n := len(sum.Faults); n > 0 {
-		return &exit{code: exitIO, err: fmt.Errorf("%s: %s in %s; restore a backup, or look at the disk first", word, plural(n, "fault"), dir)}
+		return &exit{code: exitIO, err: fmt.Errorf("%s: %s in %s; restore a backup, or copy what can be read: postern queue salvage --out FOLDER", word, plural(n, "fault"), dir)}
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s: whole; %s, %d octets; the history of %d that have left\n", word, plural(sum.Messages, "message"), sum.Octets, sum.Lives)
+	if len(sum.Unsure) > 0 {
+		fmt.Fprintf(c.OutOrStdout(), "%s coming in when the relay was stopped, and not kept: %s\n", plural(len(sum.Unsure), "message"), strings.Join(sum.Unsure, ", "))
+	}
 	if sum.Corrupt > 0 {
 		fmt.Fprintf(c.OutOrStdout(), "%d records were moved aside before, and are no messages\n", sum.Corrupt)
 	}
@@ -180,9 +184,12 @@ func queueRestore() *cobra.Command {
 		Use: "restore DIR", Short: "put a backup in the place of the queue, while no relay runs", Args: cobra.ExactArgs(1),
 		Long: `Restore reads a backup to its end and puts it in the place of the queue. The
 queue that was there is moved beside it, never deleted. What was sent after the
-backup was made is sent again.`,
+backup was made is sent again. On a new machine it makes the state folder.`,
 		Example: `  postern queue restore /srv/backup/queue-2026-11-24 --yes`,
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			if err := p.newState(); err != nil {
+				return err
+			}
 			folder, back, err := p.held("stop it first: a queue that is in use is not replaced")
 			if err != nil {
 				return err
@@ -197,7 +204,7 @@ backup was made is sent again.`,
 					return err
 				}
 			}
-			from, done, err := broughtIn(folder, back, args[0])
+			from, done, err := broughtIn(folder, back, serve.QueueIn(args[0]))
 			if err != nil {
 				return &exit{code: exitIO, err: err}
 			}
@@ -214,6 +221,124 @@ backup was made is sent again.`,
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	p.add(c)
 	return c
+}
+
+// newState makes the state folder where there is none, or an empty one: a
+// backup is also for a machine that has nothing yet.
+func (p *place) newState() error {
+	path, err := p.folder()
+	if err != nil {
+		return err
+	}
+	if list, err := os.ReadDir(path); err == nil && len(list) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil // what it is, held says
+	}
+	if err := p.founded(path); err != nil {
+		return err
+	}
+	folder, err := state.Open(path)
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	return folder.Close()
+}
+
+func queueSalvage() *cobra.Command {
+	var p place
+	var out string
+	c := &cobra.Command{
+		Use: "salvage [DIR]", Short: "copy what can be read of a damaged queue or backup into a new queue", Args: cobra.MaximumNArgs(1),
+		Long: `Salvage reads the queue of the state folder while no relay runs, or a backup, past
+its damaged places, copies each message that is whole into a new queue in FOLDER,
+and says of every other its id and why it cannot be read. What it reads from is
+not changed. "postern queue restore FOLDER" puts the new queue in its place, and
+keeps the damaged one beside it.`,
+		Example: `  postern queue salvage --out /srv/salvaged
+  postern queue restore /srv/salvaged --yes`,
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			if out == "" {
+				return usage("say where the new queue is to be: --out FOLDER, one that is not there yet")
+			}
+			if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
+				return usage("%s: it is there already; name a folder that is not there yet", out)
+			}
+			into, err := filepath.Abs(out)
+			if err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				if err := madeFor(args[0], into); err != nil {
+					return err
+				}
+				return asOwner(args[0], func() error { return salvaged(c, serve.QueueIn(args[0]), into) })
+			}
+			path, err := p.folder()
+			if err != nil {
+				return err
+			}
+			if err := madeFor(path, into); err != nil {
+				return err
+			}
+			folder, _, err := p.held("make a backup of it: postern queue backup DIR does")
+			if err != nil {
+				return errors.Join(err, os.Remove(into))
+			}
+			return errors.Join(salvaged(c, folder.Join("queue"), into), folder.Close())
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "the `folder` that the new queue is made in")
+	p.add(c)
+	return c
+}
+
+// madeFor makes a folder that belongs to whom another one belongs to, as whom we
+// are about to act.
+func madeFor(like, path string) error {
+	info, err := os.Stat(like)
+	if err == nil {
+		err = os.Mkdir(path, 0o700)
+	}
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if os.Geteuid() != 0 || !ok {
+		return nil
+	}
+	// The folder itself, whatever stands under its name by now.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err == nil {
+		err = errors.Join(f.Chown(int(owner.Uid), int(owner.Gid)), f.Close())
+	}
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	return nil
+}
+
+// salvaged copies what can be read, and tells of the rest.
+func salvaged(c *cobra.Command, dir, into string) error {
+	got, err := serve.SalvageQueue(c.Context(), dir, filepath.Join(into, "queue"))
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	said := c.OutOrStdout()
+	for _, note := range got.Notes {
+		fmt.Fprintf(said, "damaged: %s\n", printable(note))
+	}
+	for _, l := range got.Lost {
+		fmt.Fprintf(said, "lost: message %s: %s\n", printable(l.ID), printable(l.Why))
+	}
+	if len(got.Unsure) > 0 {
+		fmt.Fprintf(said, "not kept, since it was coming in when the relay was stopped: %s\n", strings.Join(got.Unsure, ", "))
+	}
+	fmt.Fprintf(said, "salvage: %s, %d octets, and the history of %d that have left are in %s; %d lost\n",
+		plural(got.Messages, "message"), got.Octets, got.Lives, into, len(got.Lost))
+	fmt.Fprintf(said, "to go on with them: postern queue restore %s\n", into)
+	if len(got.Lost) > 0 {
+		return &exit{code: exitIO, err: fmt.Errorf("salvage: %s cannot be read; ask the senders, or look for them in a backup", plural(len(got.Lost), "message"))}
+	}
+	return nil
 }
 
 // broughtIn returns a folder with a backup's files that the owner of the state
