@@ -96,3 +96,13 @@ func ParseLife(b []byte) (queue.Life, error) { return parseLife(b) }
 
 // Word returns the key by which a message is found.
 func Word(word, id string) string { return string(wordAt(dayOf(id), hashOf(word), []byte(id))) }
+
+// Flush writes what is in memory to a table.
+func (q *Queue) Flush() error {
+	s, done, err := q.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.db.Flush()
+}

@@ -50,6 +50,11 @@ type Queue struct {
 	undo    map[key]bool // whose Put was answered by an error, and may be there all the same
 	corrupt int
 	closed  chan struct{}
+
+	room    room
+	helpers sync.WaitGroup  // who make room
+	stopped context.Context // of the helpers; done when the queue is closed
+	stop    context.CancelFunc
 }
 
 var _ queue.Queue = (*Queue)(nil)
@@ -66,14 +71,19 @@ func Open(o Options) (*Queue, error) {
 	}
 	if o.Usage == nil {
 		o.Usage = remembered(func() (free, total uint64, err error) {
+			if _, err := o.FS.Stat(o.FS.PathJoin(o.Dir, ledgerName)); err != nil {
+				return 0, 0, err
+			}
 			u, err := o.FS.GetDiskUsage(o.Dir)
 			return u.AvailBytes, u.TotalBytes, err
 		})
 	}
 	q := &Queue{o: o, changed: make(chan struct{}, 1), closed: make(chan struct{}), x: newIndex(), storing: map[key]bool{}, undo: map[key]bool{}}
+	q.stopped, q.stop = context.WithCancel(context.Background())
 	if err := q.open(); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", o.Dir, err)
 	}
+	_ = q.Room(0) // what there is too little of is told of now, and not by a client's 452
 	return q, nil
 }
 
@@ -297,6 +307,8 @@ func (q *Queue) replace() (ok bool, err error) {
 
 // Close closes the queue; what is answered 250 to is on stable storage already.
 func (q *Queue) Close() error {
+	q.stop()
+	q.helpers.Wait()
 	q.gate.Lock()
 	defer q.gate.Unlock()
 	select {
