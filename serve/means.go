@@ -59,8 +59,10 @@ func divide(m machine.Means, s *Settings) share {
 	}
 	if m.Memory > 0 {
 		part := m.Memory / 8
-		h.store, h.flight = min(mostStore, part), min(mostFlight, part)
-		h.heap = m.Memory - m.Memory/8 - h.store
+		// The store's tables lie outside of the heap, and what was freed of them
+		// is not given back at once.
+		h.store, h.flight = min(mostStore, part/2), min(mostFlight, part)
+		h.heap = m.Memory - m.Memory/8 - 4*h.store
 		atMost(&h.connections, 2*part/connectionOctet/int64(listeners))
 		atMost(&h.deliveries, part/deliveryOctets)
 		if gateways > 0 {

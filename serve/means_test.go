@@ -22,11 +22,11 @@ func TestDivide(t *testing.T) {
 	}{
 		{"nobody says", machine.Means{}, 3, 1, 2000, 500, 10_000, 288 << 20, 512 << 20, false},
 		{"a server", machine.Means{Memory: 16 << 30, Descriptors: 65536}, 3, 0, 2000, 500, 10_000, 288 << 20, 512 << 20, false},
-		{"a small container", machine.Means{Memory: 256 << 20, Group: true, Descriptors: 65536}, 1, 0, 1024, 128, 10_000, 32 << 20, 32 << 20, true},
+		{"a small container", machine.Means{Memory: 256 << 20, Group: true, Descriptors: 65536}, 1, 0, 1024, 128, 10_000, 16 << 20, 32 << 20, true},
 		{"the usual number of descriptors", machine.Means{Memory: 16 << 30, Descriptors: 1024}, 2, 0, 357, 238, 10_000, 288 << 20, 512 << 20, true},
 		{"few descriptors", machine.Means{Descriptors: 120}, 1, 0, 39, 13, 10_000, 288 << 20, 512 << 20, true},
 		{"fewer than we need", machine.Means{Descriptors: 32}, 1, 0, leastPart, leastPart, 10_000, 288 << 20, 512 << 20, true},
-		{"with gateways", machine.Means{Memory: 1 << 30, Descriptors: 4096}, 3, 2, 668, 500, 83, 128 << 20, 128 << 20, true},
+		{"with gateways", machine.Means{Memory: 1 << 30, Descriptors: 4096}, 3, 2, 668, 500, 83, 64 << 20, 128 << 20, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &Settings{Listeners: make([]Listener, c.listeners)}

@@ -97,7 +97,7 @@ func (v *survey) examine(o Options, lock *lib.Lock, again bool, known [16]byte) 
 	if format == 0 {
 		return v.formless(db)
 	}
-	if err := v.ends(); err != nil {
+	if err := v.ends(db); err != nil {
 		return v.explain(err)
 	}
 	if newest := uint64(len(formats)) + 1; format > newest {

@@ -189,6 +189,36 @@ func damages(b []byte, n int) map[string][]byte {
 	return list
 }
 
+// A process that is killed while it writes a file leaves a part of it, which no
+// start may take for damage: all is still in the log.
+func TestKilledWhileAFileIsWritten(t *testing.T) {
+	s := filled(t, true)
+	names, err := s.copy(t).List("/queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for _, name := range names {
+		kind := name[strings.LastIndexByte(name, '.')+1:]
+		if kind != "blob" && kind != "sst" || tried > 8 {
+			continue
+		}
+		tried++
+		for _, cut := range []int{0, 1, 2} {
+			disk := s.copy(t)
+			b := content(t, disk, "/queue/"+name)
+			store(t, disk, "/queue/990001."+kind, b[:len(b)*cut/3])
+			s.law(t, fmt.Sprintf("a part of a %s, %d of %d octets", kind, len(b)*cut/3, len(b)), disk, kind == "blob") // salvage tells of such a table
+			if sum, err := pebble.Verify(t.Context(), pebble.Options{Dir: "/queue", FS: disk}); err != nil || sum.Messages != len(s.must) {
+				t.Errorf("verify: %v, %d messages of %d", err, sum.Messages, len(s.must))
+			}
+		}
+	}
+	if tried == 0 {
+		t.Error("the store has neither blobs nor tables")
+	}
+}
+
 // law holds one damaged store to the law. Where nothing is damaged, all must be
 // there and nothing told.
 func (s shelf) law(t *testing.T, what string, disk *vfs.MemFS, sound bool) {

@@ -358,10 +358,19 @@ func (f *folder) holesIn() (list []string) {
 	return list
 }
 
-// ends returns the first blob whose end is not that of one. The library panics
-// when it meets such a one, also in the background (reportCorruption, of v2.1.7).
-func (f *folder) ends() error {
+// ends returns the first blob of the store whose end is not that of one. The
+// library panics when it meets such a one, also in the background
+// (reportCorruption, of v2.1.7). A blob that the store does not name was being
+// written when the process was killed: the library removes it.
+func (f *folder) ends(db *lib.DB) error {
+	named := map[string]bool{}
+	for b := range db.DebugCurrentVersion().BlobFiles.All() {
+		named[b.Physical.FileNum.String()+".blob"] = true
+	}
 	for _, name := range f.blobs {
+		if !named[name] {
+			continue
+		}
 		path := f.fs.PathJoin(f.dir, name)
 		file, err := f.fs.Open(path)
 		if err != nil {
