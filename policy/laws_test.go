@@ -127,7 +127,7 @@ func TestNoFormOfTheBatteryIsGranted(t *testing.T) {
 			token, _ := mail.ParseAddress("ptaaaaaaaaaaaaaaaaaaaaaaaa@far.example")
 			e, missing := f.Expand(plan.Facts{
 				Addr: netip.MustParseAddr("192.0.2.1"), Host: p.source.Hostname, Domain: d.Name, Local: must(mail.NewAddress("postmaster", d.Name)),
-				RelayDomain: d.Name, Backup: must(mail.ParseDomain("backup.far.example")), CollectorIP: netip.MustParseAddr("198.51.100.9"),
+				RelayDomain: d.Name, Backup: must(mail.ParseDomain("backup.far.example")), Partner: must(mail.ParseDomain("partner.example")), CollectorIP: netip.MustParseAddr("198.51.100.9"),
 			}, plan.Token("ptaaaaaaaaaaaaaaaaaaaaaaaa"), token)
 			if len(missing) > 0 {
 				t.Fatalf("form %s needs %v", f.ID, missing)

@@ -65,6 +65,11 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
+	defer func() { // what was said last is heard, in peace or not
+		if words, ok := root.ErrOrStderr().(*outlet); ok {
+			words.flush(time.Second)
+		}
+	}()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -76,9 +81,6 @@ func run(ctx context.Context, args []string) int {
 	}
 	if e.help != "" {
 		fmt.Fprintln(root.ErrOrStderr(), e.help)
-	}
-	if words, ok := root.ErrOrStderr().(*outlet); ok {
-		words.flush(time.Second)
 	}
 	return e.code
 }

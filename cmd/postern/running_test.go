@@ -465,7 +465,7 @@ func TestCatch(t *testing.T) {
 	}()
 	until("") // the empty line after the hint
 	got := until("")
-	if !strings.Contains(got, `00000001  <a@far.example> -> anna@example.org  "·[2Jhello \"you\""  `) || strings.Contains(got, "\x1b") {
+	if !strings.Contains(got, `  1  a@far.example -> anna@example.org  168 B  ·[2Jhello "you"`) || strings.Contains(got, "\x1b") {
 		t.Errorf("the line: %q", got)
 	}
 	<-sent
