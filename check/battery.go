@@ -366,6 +366,21 @@ func (b *battery) putOff(plays []probe.Play, firm func(verdict.Exchange) bool) [
 	return again
 }
 
+// settle records an exchange that was played beside the battery.
+func (b *battery) settle(x verdict.Exchange) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done[x.Form.ID] = x
+	b.progress(x)
+}
+
+// outcome returns what came of a form, the zero Exchange when it was not played.
+func (b *battery) outcome(id string) verdict.Exchange {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done[id]
+}
+
 // shelve moves the conversations out of memory.
 func (b *battery) shelve(s *spool) {
 	b.mu.Lock()

@@ -55,11 +55,13 @@ type Options struct {
 	Inside      bool        // also ask proxies for their own machine
 	Families    []int       // 4, 6; none: both
 	Forms       []string
-	Quick       bool   // the core and the controls alone
-	TryLogins   bool   // also try three guessable logins
-	Owned       bool   // the caller says that the targets are theirs
-	Listed      bool   // the targets come from a list: only the name that an address gives itself (PTR) proves it
-	ProofSecret []byte // makes the TXT records that prove it; see ProofText
+	Quick       bool              // the core and the controls alone
+	TryLogins   bool              // also try logins that anybody could guess
+	Logins      []plan.Credential // to try instead of those
+	LoginPause  time.Duration     // between two of them; 0: two seconds
+	Owned       bool              // the caller says that the targets are theirs
+	Listed      bool              // the targets come from a list: only the name that an address gives itself (PTR) proves it
+	ProofSecret []byte            // makes the TXT records that prove it; see ProofText
 	Helo        string
 	From        mail.ReversePath // instead of the token's own address
 	Host        mail.Domain      // the target's name for itself, when known

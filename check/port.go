@@ -43,6 +43,7 @@ type port struct {
 	plays     []probe.Play
 	said      map[string]string // the form that said it, by what forms look like on the wire: none is played twice
 	battery   *battery
+	guess     *probe.Play  // the form that is played with a list of logins, last of all
 	total     int          // of the plays, once they are over
 	tokens    []plan.Token // one for each form, the last for the controls' sender
 	recipient func(plan.Token) mail.Address
@@ -403,6 +404,7 @@ func (p *port) playAll(ctx context.Context, visit *probe.Visit) {
 	b.play(ctx) // what the first session handed back after the others had ended
 	p.retry(ctx)
 	p.carry(ctx)
+	p.guessLogins(ctx)
 	played := b.exchanges(p.forms)
 	p.confirm(ctx, played)
 	p.askUnknown(ctx, played)
@@ -427,6 +429,8 @@ func (p *port) split() (shared, alone []probe.Play) {
 	var stepped []probe.Play
 	for _, play := range p.plays {
 		switch {
+		case guesses(play.Form):
+			p.guess = &play
 		case !probe.Shared(play.Form.Move.Name):
 			alone = append(alone, play)
 		case play.Form.Move.Name == "":

@@ -132,7 +132,12 @@ func (p *port) playProxy(ctx context.Context) error {
 	defer cancel()
 	played, foreign := map[string]verdict.Exchange{}, 0
 	for i, play := range p.plays {
-		x := p.askProxy(ctx, play, played)
+		var x verdict.Exchange
+		if guesses(play.Form) {
+			x = p.guessAtProxy(ctx, play, played)
+		} else {
+			x = p.askProxy(ctx, play, played)
+		}
 		played[play.Form.ID] = x
 		if x.Answer == verdict.Unsupported && x.Stage == verdict.AtProxy && x.Why != "" {
 			foreign++

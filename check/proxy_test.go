@@ -251,7 +251,16 @@ func TestProxies(t *testing.T) {
 		}, check.Options{}, verdict.Closed, "", "", "", "without a login"},
 		{"SOCKS that takes any login, tried", "1080", func(c *city) func(context.Context, net.Conn) {
 			return serves(open.SOCKS{Dial: c.leads(targetAt), AnyLogin: true})
-		}, check.Options{TryLogins: true}, verdict.Open, "socks5-login", verdict.KindSOCKS, targetAt, "login that anybody could guess"},
+		}, check.Options{TryLogins: true}, verdict.Open, "socks5-login", verdict.KindSOCKS, targetAt, "any user with any password"},
+		{"SOCKS with a login that anybody could guess", "1080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.SOCKS{Dial: c.leads(targetAt), Users: map[string]string{"admin": "admin"}})
+		}, check.Options{TryLogins: true}, verdict.Open, "socks5-guess", verdict.KindSOCKS, targetAt, "login that anybody could guess"},
+		{"SOCKS with a login that nobody could guess", "1080", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.SOCKS{Dial: c.leads(targetAt), Users: map[string]string{"admin": "4-Zx!"}})
+		}, check.Options{TryLogins: true}, verdict.Closed, "", "", "", "without a login"},
+		{"CONNECT with a login that anybody could guess", "3128", func(c *city) func(context.Context, net.Conn) {
+			return serves(open.Connect{Dial: c.leads(targetAt), Users: map[string]string{"test": "test"}})
+		}, check.Options{TryLogins: true}, verdict.Open, "connect-guess", verdict.KindConnect, targetAt, "login that anybody could guess"},
 		{"CONNECT for anybody", "3128", func(c *city) func(context.Context, net.Conn) { return serves(open.Connect{Dial: c.leads(targetAt)}) }, check.Options{}, verdict.Open, "connect-ipv4", verdict.KindConnect, targetAt, "port 25"},
 		{"CONNECT by one that hangs up on all else", "8080", func(c *city) func(context.Context, net.Conn) {
 			return onlyTunnels(serves(open.Connect{Dial: c.leads(targetAt)}))

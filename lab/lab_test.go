@@ -90,7 +90,7 @@ func TestEverySpecimenGetsItsVerdict(t *testing.T) {
 	}
 	run(t, l.Run)
 	results, err := Check(t.Context(), l, check.Options{
-		Collector: source, Domain: Domain, RelayDomain: RelayDomain, TryLogins: true, Wait: 8 * time.Second,
+		Collector: source, Domain: Domain, RelayDomain: RelayDomain, TryLogins: true, LoginPause: 10 * time.Millisecond, Wait: 8 * time.Second,
 		Timeout: 6 * time.Second, Helo: "tester.example", Resolver: fixed{}, CollectorIP: at.Addr(),
 		Backup: func(a netip.Addr, host mail.Domain) mail.Domain { return collect.BackupNameOf(Collector, a, host) },
 	})

@@ -43,6 +43,7 @@ func openProxies() []Specimen {
 		{Name: "socks4", What: "SOCKS 4 and 4a for anybody", Form: "socks4", Gate: socksGate(open.SOCKS{Version: 4}, socksEgress)},
 		{Name: "socks5", What: "SOCKS 5 for anybody", Form: "socks5-ipv4", Gate: socksGate(open.SOCKS{Version: 5}, socksEgress)},
 		{Name: "socks5-any-login", What: "SOCKS 5 that takes any user and password", Form: "socks5-login", Flags: "--try-logins", Gate: socksGate(open.SOCKS{AnyLogin: true}, socksEgress)},
+		{Name: "socks5-guessable", What: "SOCKS 5 that takes admin with the password admin", Form: "socks5-guess", Flags: "--try-logins", Gate: socksGate(open.SOCKS{Users: map[string]string{"admin": "admin"}}, socksEgress)},
 		{Name: "socks5-chain", What: "SOCKS 5 that leads on through a second proxy", Form: "socks5-ipv4", Egress: secondEgress, Gate: func(w World) (Gateway, error) {
 			second, err := w.behind(secondHost, open.SOCKS{Dial: w.way(secondEgress)})
 			return open.SOCKS{Dial: through(socksEgress, second)}, err
@@ -51,6 +52,7 @@ func openProxies() []Specimen {
 		{Name: "connect-h2", What: "CONNECT over HTTP/1 for nobody, over HTTP/2 for anybody", Door: door.Connect, Form: "connect-h2", Gate: webGate(open.Connect{Streams: true}, webEgress)},
 		{Name: "connect-tls", What: "CONNECT for anybody, inside TLS", Door: door.Connect, Form: "connect-ipv4", TLS: true, Gate: webGate(open.Connect{}, webEgress)},
 		{Name: "connect-any-login", What: "CONNECT that takes any user and password", Door: door.Connect, Form: "connect-login", Flags: "--try-logins", Gate: webGate(open.Connect{AnyLogin: true}, webEgress)},
+		{Name: "connect-guessable", What: "CONNECT that takes test with the password test", Door: door.Connect, Form: "connect-guess", Flags: "--try-logins", Gate: webGate(open.Connect{Users: map[string]string{"test": "test"}}, webEgress)},
 		{Name: "post", What: "no tunnels, but POST to any port", Door: door.Connect, Form: "post", Gate: webGate(open.Connect{Absolute: true, Only: true}, webEgress)},
 	}
 	for i := range list {

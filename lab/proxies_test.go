@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,6 +96,12 @@ func playAt(t *testing.T, s Running, f plan.Form, token plan.Token, facts plan.F
 		p.TLS = probe.Implicit
 	}
 	play := probe.Play{Form: f, Envelope: e, Token: token, Message: probe.Message{Token: token, From: to, Recipient: to, Form: f.ID, Target: s.Addr.String(), Date: time.Now()}}
+	if strings.HasSuffix(f.ID, "-guess") {
+		play.Login = plan.Credential{User: "test", Password: "test"}
+		if s.Door == door.SOCKS {
+			play.Login = plan.Credential{User: "admin", Password: "admin"}
+		}
+	}
 	var x verdict.Exchange
 	var err error
 	if s.Door == door.SOCKS {

@@ -43,9 +43,11 @@ type Wire string
 // The faults.
 const (
 	WholeWrites Wire = ""
-	SplitEHLO   Wire = "split-ehlo" // the answer to EHLO comes in two segments
-	Mute        Wire = "mute"       // takes the connection and says nothing
-	NotSMTP     Wire = "not-smtp"   // speaks another protocol
+	SplitEHLO   Wire = "split-ehlo"   // the answer to EHLO comes in two segments
+	Mute        Wire = "mute"         // takes the connection and says nothing
+	NotSMTP     Wire = "not-smtp"     // speaks another protocol
+	LosesGroups Wire = "loses-groups" // loses what comes behind the first command of a group
+	DeafToEHLO  Wire = "deaf-to-ehlo" // hangs up at EHLO
 )
 
 // A World is what specimens need to know of the lab.
@@ -111,6 +113,14 @@ func openRelays() []Specimen {
 		{Name: "any-login", What: "takes any user and password", Want: verdict.Open, Form: "auth-random", Flags: "--try-logins", Server: func(World) open.SMTP {
 			return open.SMTP{Rule: when(loggedIn), AnyLogin: true}
 		}},
+		{Name: "guessable-login", What: "takes test with the password test, by CRAM-MD5 alone", Want: verdict.Open, Form: "auth-guess", Flags: "--try-logins", Server: func(World) open.SMTP {
+			return open.SMTP{Rule: when(loggedIn), Users: map[string]string{"test": "test"}, Methods: []string{"CRAM-MD5"}}
+		}},
+		{Name: "guessable-domain", What: "takes the name of its domain as user and password, after STARTTLS", Want: verdict.Open, Form: "auth-guess", Flags: "--try-logins", Server: func(World) open.SMTP {
+			return open.SMTP{Rule: when(loggedIn), Users: map[string]string{"lab@" + Domain.String(): "lab"}, Methods: []string{"LOGIN"}, TLS: certificate()}
+		}},
+		{Name: "lockstep-only", What: "offers PIPELINING and loses what is pipelined; trusts a local sender", Want: verdict.Open, Form: "local-sender", Wire: LosesGroups, Server: by(when(localSender))},
+		{Name: "helo-only", What: "hangs up at EHLO and knows HELO; trusts a local sender", Want: verdict.Open, Form: "local-sender", Wire: DeafToEHLO, Server: by(when(localSender))},
 		{Name: "ipv6-only", What: "closed over IPv4, open over IPv6", Want: verdict.Open, Form: "plain", IPv6: true, Server: by(when(overIPv6))},
 		{Name: "says-530", What: `open, and says "530" in its 250`, Want: verdict.Open, Form: "plain", Server: by(says(when(anybody), mail.NewReply(250, "2.1.5", "ok id=a1530b")))},
 		{Name: "greylist-open", What: "open, once the greylist lets the tuple pass", Want: verdict.Open, Form: "plain", Server: by(greylisted(when(anybody), greylistDelay))},
@@ -135,6 +145,7 @@ func decoys() []Specimen {
 		{Name: "dot-refused", What: "takes every recipient, refuses the message", Want: verdict.Closed, Server: func(World) open.SMTP {
 			return open.SMTP{Rule: discard, AtDot: mail.NewReply(550, "5.7.1", "message refused")}
 		}},
+		{Name: "lockstep-closed", What: "offers PIPELINING and loses what is pipelined", Want: verdict.Closed, Wire: LosesGroups, Server: by(closed)},
 		{Name: "greylist", What: "greylists everybody, then refuses strangers", Want: verdict.Closed, Server: by(greylisted(closed, greylistDelay))},
 		{Name: "greylist-long", What: "greylists for longer than anybody waits", Want: verdict.Inconclusive, Server: by(greylisted(closed, 24*time.Hour))},
 		{Name: "tarpit", What: "answers each refusal later than the one before", Want: verdict.Closed, Server: func(World) open.SMTP {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -22,7 +23,11 @@ type faulty struct {
 func (f faulty) Run(ctx context.Context, l net.Listener) error {
 	switch f.wire {
 	case SplitEHLO:
-		return f.server.Run(ctx, splitListener{l})
+		return f.server.Run(ctx, wrapping{l, func(c net.Conn) net.Conn { return splitConn{c} }})
+	case LosesGroups:
+		return f.server.Run(ctx, wrapping{l, func(c net.Conn) net.Conn { return &losingConn{Conn: c} }})
+	case DeafToEHLO:
+		return f.server.Run(ctx, wrapping{l, func(c net.Conn) net.Conn { return deafConn{c} }})
 	case Mute:
 		return each(ctx, l, func(c net.Conn) { <-ctx.Done() })
 	case NotSMTP:
@@ -45,19 +50,61 @@ func (g insideTLS) Run(ctx context.Context, l net.Listener) error {
 	return g.Gateway.Run(ctx, tls.NewListener(l, config))
 }
 
-// A splitListener gives connections that send long answers in two segments,
-// cut in the middle of a line, with a pause between them.
-type splitListener struct{ net.Listener }
+// A wrapping listener gives connections with a fault.
+type wrapping struct {
+	net.Listener
+	wrap func(net.Conn) net.Conn
+}
 
-func (l splitListener) Accept() (net.Conn, error) {
+// Accept accepts.
+func (l wrapping) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return splitConn{c}, nil
+	return l.wrap(c), nil
 }
 
+// A losingConn loses what comes behind the first command of a group.
+type losingConn struct {
+	net.Conn
+	message bool // what comes is the text of a message
+}
+
+// Read reads a command.
+func (l *losingConn) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if l.message {
+		l.message = !bytes.HasSuffix(p[:n], []byte("\r\n.\r\n"))
+	} else if i := bytes.IndexByte(p[:n], '\n'); i >= 0 {
+		n = i + 1
+	}
+	return n, err
+}
+
+// Write writes an answer.
+func (l *losingConn) Write(p []byte) (int, error) {
+	l.message = bytes.HasPrefix(p, []byte("354"))
+	return l.Conn.Write(p)
+}
+
+// A deafConn ends at EHLO.
+type deafConn struct{ net.Conn }
+
+// Read reads a command.
+func (d deafConn) Read(p []byte) (int, error) {
+	n, err := d.Conn.Read(p)
+	if bytes.HasPrefix(bytes.ToUpper(p[:n]), []byte("EHLO")) {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// A splitConn sends long answers in two segments, cut in the middle of a line,
+// with a pause between them.
 type splitConn struct{ net.Conn }
+
+// Write writes.
 
 func (c splitConn) Write(p []byte) (int, error) {
 	if !bytes.HasPrefix(p, []byte("250-")) {

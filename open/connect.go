@@ -14,11 +14,12 @@ import (
 // fields must not change once it runs.
 type Connect struct {
 	Dial     Dial
-	Ports    []uint16 // CONNECT leads to these alone; none: to all
-	Absolute bool     // serves requests for absolute URIs, to any port
-	Only     bool     // ... and no CONNECT
-	AnyLogin bool     // wants a user and a password, and takes any
-	Streams  bool     // leads on over HTTP/2 alone: its rules were written for HTTP/1
+	Ports    []uint16          // CONNECT leads to these alone; none: to all
+	Absolute bool              // serves requests for absolute URIs, to any port
+	Only     bool              // ... and no CONNECT
+	AnyLogin bool              // wants a user and a password, and takes any
+	Users    map[string]string // ... and takes these with their passwords
+	Streams  bool              // leads on over HTTP/2 alone: its rules were written for HTTP/1
 	Limits   forward.Limits
 }
 
@@ -40,6 +41,8 @@ func (s Connect) Connect(ctx context.Context, p *connect.Peer, r connect.Request
 	switch {
 	case s.AnyLogin && r.Auth.IsZero():
 		return nil, &connect.Refusal{Status: http.StatusProxyAuthRequired, Text: "any user, any password"}
+	case len(s.Users) > 0 && (s.Users[r.Auth.User] == "" || s.Users[r.Auth.User] != r.Auth.Password):
+		return nil, &connect.Refusal{Status: http.StatusProxyAuthRequired, Text: "wrong user or password"}
 	case s.Streams && r.Version != connect.HTTP2:
 		return nil, &connect.Refusal{Status: http.StatusForbidden, Text: "strangers are not served"}
 	case tunnel && s.Only:

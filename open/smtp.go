@@ -1,12 +1,18 @@
 package open
 
 import (
+	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/md5" //nolint:gosec // it is what CRAM-MD5 is made of
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"postern/mail"
@@ -70,14 +76,16 @@ type SMTP struct {
 	Rule     Rule // nil: everybody may send to anybody
 	TLS      *tls.Config
 	Limits   smtp.Limits
-	Proxied  bool       // demands a PROXY header, and believes anybody's
-	XClient  bool       // takes XCLIENT from anybody
-	AnyLogin bool       // takes any user and password
-	Refuse   mail.Reply // when set, the banner that turns everybody away
-	MustTLS  mail.Reply // when set, the answer to MAIL before TLS
-	MustAuth mail.Reply // when set, the answer to MAIL before a login
-	AtData   mail.Reply // when set, the answer to DATA
-	AtDot    mail.Reply // when set, the answer to the end of the message
+	Proxied  bool              // demands a PROXY header, and believes anybody's
+	XClient  bool              // takes XCLIENT from anybody
+	AnyLogin bool              // takes any user and password
+	Users    map[string]string // takes these users with their passwords
+	Methods  []string          // by which one logs in; none: PLAIN and LOGIN
+	Refuse   mail.Reply        // when set, the banner that turns everybody away
+	MustTLS  mail.Reply        // when set, the answer to MAIL before TLS
+	MustAuth mail.Reply        // when set, the answer to MAIL before a login
+	AtData   mail.Reply        // when set, the answer to DATA
+	AtDot    mail.Reply        // when set, the answer to the end of the message
 	Pause    time.Duration
 	Slow     func(refused int) time.Duration // before the answer to RCPT, by refusals so far
 	DropAt   int                             // hang up after that many refusals; 0: never
@@ -111,7 +119,7 @@ func (s SMTP) Connect(_ context.Context, p *smtp.Peer) (smtp.Session, mail.Reply
 	}
 	v := &session{server: s, peer: p, client: Client{Addr: p.Remote.Addr().Unmap(), Claimed: s.Proxied}}
 	switch {
-	case s.XClient && s.AnyLogin:
+	case s.XClient && s.takesLogins():
 		return struct {
 			*session
 			xclient
@@ -122,7 +130,7 @@ func (s SMTP) Connect(_ context.Context, p *smtp.Peer) (smtp.Session, mail.Reply
 			*session
 			xclient
 		}{v, xclient{v}}, mail.Reply{}
-	case s.AnyLogin || !s.MustAuth.IsZero():
+	case s.takesLogins():
 		return struct {
 			*session
 			login
@@ -130,6 +138,8 @@ func (s SMTP) Connect(_ context.Context, p *smtp.Peer) (smtp.Session, mail.Reply
 	}
 	return v, mail.Reply{}
 }
+
+func (s SMTP) takesLogins() bool { return s.AnyLogin || len(s.Users) > 0 || !s.MustAuth.IsZero() }
 
 // A session is one client's conversation with a careless server.
 type session struct {
@@ -245,29 +255,57 @@ func (x xclient) XClient(_ context.Context, attributes map[string]string) mail.R
 	return mail.NewReply(220, "", x.v.server.Name+" ESMTP")
 }
 
-// login takes any user with any password, or none at all.
+// login takes any user with any password, or those that the server has.
 type login struct{ v *session }
 
-// Mechanisms offers the two that carry a password.
-func (l login) Mechanisms() []string { return []string{"PLAIN", "LOGIN"} }
+// Mechanisms offers what the server has, or the two that carry a password.
+func (l login) Mechanisms() []string {
+	if m := l.v.server.Methods; len(m) > 0 {
+		return m
+	}
+	return []string{"PLAIN", "LOGIN"}
+}
 
 // Auth accepts whatever comes where the server takes any login.
 func (l login) Auth(_ context.Context, mechanism string, initial []byte, challenge func([]byte) ([]byte, error)) (string, mail.Reply) {
-	prompts := [][]byte{nil}
-	if mechanism == "LOGIN" {
-		prompts = [][]byte{[]byte("Username:"), []byte("Password:")}
-	}
-	if initial != nil {
-		prompts = prompts[1:]
-	}
-	for _, prompt := range prompts {
-		if _, err := challenge(prompt); err != nil {
-			return "", mail.Reply{}
+	prompts := map[string][][]byte{"PLAIN": {nil}, "LOGIN": {[]byte("Username:"), []byte("Password:")}, "CRAM-MD5": {[]byte("<" + rand.Text() + "@" + l.v.server.Name + ">")}}[mechanism]
+	var said [][]byte
+	for i, prompt := range prompts {
+		answer := initial
+		if i > 0 || initial == nil {
+			var err error
+			if answer, err = challenge(prompt); err != nil {
+				return "", mail.Reply{}
+			}
 		}
+		said = append(said, answer)
 	}
-	if !l.v.server.AnyLogin {
+	user, ok := "anybody", l.v.server.AnyLogin
+	if !ok {
+		user, ok = l.v.server.knows(mechanism, prompts, said)
+	}
+	if !ok {
 		return "", mail.NewReply(535, "5.7.8", "wrong user or password")
 	}
-	l.v.client.Identity = "anybody"
-	return "anybody", mail.NewReply(235, "2.7.0", "welcome")
+	l.v.client.Identity = user
+	return user, mail.NewReply(235, "2.7.0", "welcome")
+}
+
+// knows returns the user of a login, and whether it is one of the server's.
+func (s SMTP) knows(mechanism string, prompts, said [][]byte) (user string, ok bool) {
+	if mechanism == "CRAM-MD5" { // RFC 2195
+		user, digest, _ := strings.Cut(string(said[0]), " ")
+		sum := hmac.New(md5.New, []byte(s.Users[user]))
+		_, _ = sum.Write(prompts[0]) // never fails
+		return user, s.Users[user] != "" && digest == hex.EncodeToString(sum.Sum(nil))
+	}
+	words := said
+	if mechanism == "PLAIN" {
+		if words = bytes.Split(said[0], []byte{0}); len(words) != 3 {
+			return "", false
+		}
+		words = words[1:]
+	}
+	user = string(words[0])
+	return user, s.Users[user] != "" && s.Users[user] == string(words[1])
 }

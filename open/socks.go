@@ -13,8 +13,9 @@ import (
 // Its fields must not change once it runs.
 type SOCKS struct {
 	Dial     Dial
-	Version  int  // 4 or 5: speaks that alone; 0: both
-	AnyLogin bool // wants a user and a password, and takes any; SOCKS 4 is refused then
+	Version  int               // 4 or 5: speaks that alone; 0: both
+	AnyLogin bool              // wants a user and a password, and takes any; SOCKS 4 is refused then
+	Users    map[string]string // ... and takes these with their passwords
 	Limits   forward.Limits
 }
 
@@ -31,7 +32,7 @@ func (s SOCKS) server() *socks.Server {
 // Method asks for a login where one is wanted.
 func (s SOCKS) Method(_ context.Context, _ *socks.Peer, offered []socks.Method) socks.Method {
 	switch {
-	case !s.AnyLogin:
+	case !s.AnyLogin && len(s.Users) == 0:
 		return socks.NoAuth
 	case slices.Contains(offered, socks.UserPassword):
 		return socks.UserPassword
@@ -39,8 +40,10 @@ func (s SOCKS) Method(_ context.Context, _ *socks.Peer, offered []socks.Method) 
 	return socks.NoMethod
 }
 
-// Login takes whatever comes.
-func (s SOCKS) Login(context.Context, *socks.Peer, string, string) bool { return true }
+// Login takes whatever comes, or the users that there are.
+func (s SOCKS) Login(_ context.Context, _ *socks.Peer, user, password string) bool {
+	return s.AnyLogin || s.Users[user] != "" && s.Users[user] == password
+}
 
 // Connect leads wherever Dial leads.
 func (s SOCKS) Connect(ctx context.Context, _ *socks.Peer, to forward.Address) (net.Conn, socks.Code) {

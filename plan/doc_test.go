@@ -48,8 +48,20 @@ Sets: *core* is what ` + "`--quick`" + ` plays; *full* is the rest of the batter
 		fmt.Fprintf(&b, "# At the %s door\n\n", d)
 		formsOf(&b, At(d))
 	}
+	b.WriteString(loginsPage)
+	for _, r := range rows(loginsTSV) {
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", r.cells[0], r.cells[1], r.cells[2])
+	}
 	return b.Bytes()
 }
+
+const loginsPage = `# The logins
+
+With ` + "`--try-logins`" + ` the forms auth-guess, socks5-guess and connect-guess try these, or those of ` + "`--logins FILE`" + ` instead, a line USER:PASSWORD for each, whose passwords are shown nowhere. {dom} and {host} stand for the first label of the server's domain and name. At a mail server each is tried as it is and with @domain; by PLAIN or LOGIN, by CRAM-MD5, before STARTTLS and after it, as far as these are offered. No account is given more than four wrong passwords, round by round with two seconds between any two tries, after everything else was played; it ends when the server puts us off or turns us away. The report says what was tried, and which login was taken. They stand in plan/logins.tsv.
+
+| user | password | source |
+| --- | --- | --- |
+`
 
 func formsOf(b *bytes.Buffer, forms []Form) {
 	holeOf := map[string]bool{}

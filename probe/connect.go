@@ -25,9 +25,14 @@ var connectMoves = map[string]func(ctx context.Context, conn net.Conn, to forwar
 	"connect":        tunnelBy(connect.HTTP11),
 	"connect-http10": tunnelBy(connect.HTTP10),
 	"connect-h2":     tunnelBy(connect.HTTP2),
-	"connect-login":  tunnelWithLogin,
-	"post":           inBody(http.MethodPost),
-	"put":            inBody(http.MethodPut),
+	"connect-login": func(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {
+		return tunnelWithLogin(ctx, conn, to, p, randomLogin(), rec)
+	},
+	"connect-guess": func(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {
+		return tunnelWithLogin(ctx, conn, to, p, p.Login, rec)
+	},
+	"post": inBody(http.MethodPost),
+	"put":  inBody(http.MethodPut),
 }
 
 // Play plays one form; see Proxy.
@@ -64,9 +69,9 @@ func tunnelBy(v connect.Version) func(context.Context, net.Conn, forward.Address
 	}
 }
 
-func tunnelWithLogin(ctx context.Context, conn net.Conn, to forward.Address, p Play, rec *transcript.Transcript) (net.Conn, led) {
+func tunnelWithLogin(ctx context.Context, conn net.Conn, to forward.Address, p Play, l plan.Credential, rec *transcript.Transcript) (net.Conn, led) {
 	r := connect.Request{To: to, Header: fields(p)}
-	r.Auth.User, r.Auth.Password = randomLogin()
+	r.Auth.User, r.Auth.Password = l.User, l.Password
 	return tunnel(ctx, conn, r, rec)
 }
 

@@ -220,4 +220,6 @@ func noServer(ctx context.Context, x verdict.Exchange, err error) (verdict.Excha
 }
 
 // randomLogin is a name and a password that nobody has.
-func randomLogin() (user, password string) { return "postern-" + rand.Text()[:12], rand.Text() }
+func randomLogin() plan.Credential {
+	return plan.Credential{User: "postern-" + rand.Text()[:12], Password: rand.Text()}
+}

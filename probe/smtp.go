@@ -57,7 +57,8 @@ type Play struct {
 	Token    plan.Token
 	Local    mail.Address // a mailbox that the target serves, of the forms that need one
 	Message  Message
-	Held     string // why no message is sent once the recipient is accepted; "": it is sent
+	Login    plan.Credential // of the forms that guess one
+	Held     string          // why no message is sent once the recipient is accepted; "": it is sent
 }
 
 // ErrNoBanner is returned when the server accepted the connection and then

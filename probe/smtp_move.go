@@ -47,6 +47,7 @@ var moves = map[string]move{
 	"auth-random":     {prepare: authRandom},
 	"auth-empty":      {prepare: authEmpty},
 	"auth-postmaster": {prepare: authPostmaster},
+	"auth-guess":      {prepare: authGuess},
 }
 
 // Shared reports whether forms with that move can follow one another in one
@@ -86,6 +87,7 @@ func Impossible(s verdict.Session, name string) (why string, impossible bool) {
 		{"auth-random", "AUTH", tls},
 		{"auth-empty", "AUTH", tls},
 		{"auth-postmaster", "AUTH", tls},
+		{"auth-guess", "AUTH", tls},
 	} {
 		if _, offered := s.Extensions[n.keyword]; n.move == name && !offered && !n.unless {
 			return "EHLO does not show " + n.keyword, true
@@ -104,9 +106,12 @@ func Known(name string) bool {
 // is that of a connection which never came to the form: nothing is known of
 // the form then, and the exchange is NotRun.
 func (p SMTP) PlayAlone(ctx context.Context, play Play) (verdict.Exchange, error) {
+	return p.playAlone(ctx, play, moves[play.Form.Move.Name])
+}
+
+func (p SMTP) playAlone(ctx context.Context, play Play, m move) (verdict.Exchange, error) {
 	record := &transcript.Transcript{}
 	x := verdict.Exchange{Form: play.Form, Envelope: play.Envelope, Token: play.Token, Tries: 1, Transcript: record, Outcome: verdict.NotRun, Stage: verdict.AtConnect}
-	m := moves[play.Form.Move.Name]
 	g := p.greeting()
 	if m.greet != nil {
 		var err error

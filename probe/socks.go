@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"postern/forward"
+	"postern/plan"
 	"postern/socks"
 	"postern/transcript"
 	"postern/verdict"
@@ -17,28 +18,29 @@ import (
 type SOCKS struct{ Proxy }
 
 // socksMoves are the requests of the socks door; a test holds them to forms.tsv.
-var socksMoves = map[string]func(to forward.Address) socks.Request{
-	"socks5": func(to forward.Address) socks.Request {
+var socksMoves = map[string]func(to forward.Address, p Play) socks.Request{
+	"socks5": func(to forward.Address, _ Play) socks.Request {
 		return socks.Request{Version: 5, Command: socks.Connect, To: to}
 	},
-	"socks4": func(to forward.Address) socks.Request {
+	"socks4": func(to forward.Address, _ Play) socks.Request {
 		return socks.Request{Version: 4, Command: socks.Connect, To: to, User: "postern"}
 	},
-	"socks4a": func(to forward.Address) socks.Request {
+	"socks4a": func(to forward.Address, _ Play) socks.Request {
 		return socks.Request{Version: 4, Command: socks.Connect, To: to, User: "postern"}
 	},
-	"socks5-login": func(to forward.Address) socks.Request {
-		r := socks.Request{Version: 5, Command: socks.Connect, To: to, Methods: []socks.Method{socks.UserPassword}}
-		r.User, r.Password = randomLogin()
-		return r
-	},
-	"socks5-bind": func(to forward.Address) socks.Request {
+	"socks5-login": func(to forward.Address, _ Play) socks.Request { return withLogin(to, randomLogin()) },
+	"socks5-guess": func(to forward.Address, p Play) socks.Request { return withLogin(to, p.Login) },
+	"socks5-bind": func(to forward.Address, _ Play) socks.Request {
 		return socks.Request{Version: 5, Command: socks.Bind, To: to}
 	},
-	"socks5-udp": func(forward.Address) socks.Request {
+	"socks5-udp": func(forward.Address, Play) socks.Request {
 		// RFC 1928 section 7: a client that does not know yet from where it will send says so with zeros.
 		return socks.Request{Version: 5, Command: socks.UDPAssociate, To: nowhere}
 	},
+}
+
+func withLogin(to forward.Address, l plan.Credential) socks.Request {
+	return socks.Request{Version: 5, Command: socks.Connect, To: to, Methods: []socks.Method{socks.UserPassword}, User: l.User, Password: l.Password}
 }
 
 // errGarbled is about an answer that a proxy gave in another way than it had
@@ -83,7 +85,7 @@ func ask(ctx context.Context, conn net.Conn, p Play, rec *transcript.Transcript,
 			return nil, led{err: err}
 		}
 	}
-	request := requestTo(to)
+	request := requestTo(to, p)
 	if len(methods) > 0 {
 		request.Methods = methods
 	}

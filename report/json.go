@@ -54,6 +54,7 @@ type (
 		CatchAll bool            `json:"catch_all"`
 		Other    bool            `json:"open_to_other_ports,omitempty"`
 		Certain  verdict.Sure    `json:"sure,omitempty"`
+		Logins   string          `json:"logins,omitempty"`
 		Tested   float64         `json:"tested"`
 		Battery  jsonBattery     `json:"battery"`
 		Missing  string          `json:"no_postmaster,omitempty"`
@@ -77,6 +78,8 @@ type (
 		Place       string        `json:"place,omitempty"`
 		Answer      string        `json:"answer,omitempty"`
 		Transcript  string        `json:"transcript,omitempty"`
+		Login       string        `json:"login,omitempty"`
+		Tried       string        `json:"tried,omitempty"`
 	}
 	jsonProof struct {
 		Form       string    `json:"form"`
@@ -197,12 +200,12 @@ func (d Door) object() jsonDoor {
 	o := jsonDoor{
 		Door: d.Door, Port: d.Addr.Port(), Verdict: d.Verdict, Why: d.Why, Software: s.Name, Sure: s.Sure,
 		Banner: d.Session.Banner.Text(), TLS: d.Session.TLS, CatchAll: d.CatchAll, Other: d.Elsewhere != nil, Tested: d.Tested, Forms: []jsonForm{},
-		Certain: d.Sure, Battery: jsonBattery(d.Battery), Missing: d.NoPostmaster(),
+		Logins: logins(&d), Certain: d.Sure, Battery: jsonBattery(d.Battery), Missing: d.NoPostmaster(),
 	}
 	for _, f := range d.Forms {
 		form := jsonForm{
 			Form: f.Form.ID, State: f.State, Stage: f.Stage, Reply: f.Reply.String(), Reason: f.Reason,
-			Sender: f.Envelope.Sender, AddressForm: f.Envelope.Recipient,
+			Sender: f.Envelope.Sender, AddressForm: f.Envelope.Recipient, Login: f.Login, Tried: f.Tried,
 		}
 		if d.Door == door.SOCKS || d.Door == door.Connect {
 			form.Place, form.Answer, form.Reply = f.Envelope.MoveArg, string(f.Answer), f.Words()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/door"
+	"postern/plan"
 	"postern/remedy"
 	"postern/verdict"
 )
@@ -118,6 +119,7 @@ var notes = []note{
 	{offers("VRFY"), "announces VRFY, which tells strangers what mailboxes there are", remedy.VRFY},
 	{offers("ETRN"), "announces ETRN, by which strangers start the queue", remedy.ETRN},
 	{clearLogin, "offers login without TLS", remedy.Login},
+	{func(d *Door) bool { return logins(d) == "untried" }, "lets strangers try to log in; whether a login that anybody could guess gets in was not tried (--try-logins)", nil},
 	{insideTLS, "a proxy that is reached inside TLS, as a client must be told: https:// with HTTP", nil},
 	{granted("socks5-bind"), "lets strangers wait for connections at its address (BIND)", nil},
 	{granted("socks5-udp"), "relays strangers' datagrams (UDP ASSOCIATE)", nil},
@@ -143,6 +145,47 @@ func granted(id string) func(*Door) bool {
 			}
 		}
 		return false
+	}
+}
+
+// logins says what became of guessable logins at a door that asks strangers for
+// one: untried, refused or taken; "" where none is asked for.
+func logins(d *Door) string {
+	state := ""
+	if offers("AUTH")(d) {
+		state = "untried"
+	}
+	for _, f := range d.Forms {
+		if f.Answer == verdict.WantsLogin && state == "" {
+			state = "untried"
+		}
+		if f.Form.Set != plan.Login || f.Outcome == verdict.NotOffered || f.Outcome == verdict.NotRun && f.Tried == "" {
+			continue
+		}
+		if f.Login != "" || f.State == verdict.Arrived || f.State == verdict.Accepted {
+			return "taken"
+		}
+		state = "refused"
+	}
+	return state
+}
+
+// guessed writes which logins were tried.
+func (t *text) guessed() {
+	for _, d := range t.r.doors() {
+		for _, f := range d.Forms {
+			if f.Tried == "" {
+				continue
+			}
+			what := "refused"
+			switch {
+			case f.Login != "":
+				what = "taken: " + f.Login
+			case f.State == verdict.Untested:
+				what = "undecided"
+			}
+			t.part("logins", fmt.Sprintf("port %d: %s; %s", d.Addr.Port(), what, f.Tried))
+		}
 	}
 }
 

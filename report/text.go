@@ -36,6 +36,7 @@ func WriteText(w io.Writer, r Report, o TextOptions) error {
 			t.advice()
 		}
 		t.others(worst)
+		t.guessed()
 		t.shares()
 		t.notes()
 	}

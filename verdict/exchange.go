@@ -59,6 +59,9 @@ type Exchange struct {
 	At         time.Time  // of the deciding reply
 	Transcript *transcript.Transcript
 
+	Login string // that was taken, in words that may be shown
+	Tried string // of a form that guesses logins: which, and how
+
 	Answer Answer     // of a proxy, in our words
 	Said   string     // what the proxy said, or what stood where a banner should be
 	Shown  string     // what the proxy shows of itself: fields of its answer, a line each

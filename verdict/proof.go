@@ -77,6 +77,9 @@ func (e Evidence) trail(p *Proof) Trail {
 // note says in words what the addresses tell besides the verdict.
 func (p *Proof) note(e Evidence) {
 	note := func(format string, args ...any) { p.Notes = append(p.Notes, fmt.Sprintf(format, args...)) }
+	if p.Login != "" {
+		note("the login that was taken: %s", p.Login)
+	}
 	x, t, r := e.Addr.Addr().Unmap(), e.From.Unmap(), p.SeenFrom
 	if e.Door == door.SOCKS || e.Door == door.Connect {
 		p.noteProxy(note, x)

@@ -37,6 +37,7 @@ type checkFlags struct {
 	sessions, parallel                            int
 	junit, sarif, transcript, targets, proofFile  string
 	listForms                                     bool
+	logins                                        string
 }
 
 func checkCommand() *cobra.Command {
@@ -85,7 +86,8 @@ tested before closed.`,
 	fl.BoolVar(&f.quick, "quick", false, "play the core and the controls alone")
 	fl.StringSliceVar(&f.forms, "form", nil, "play only the form `ID`; may be repeated (--list-forms shows all)")
 	fl.BoolVar(&f.listForms, "list-forms", false, "print every form and stop")
-	fl.BoolVar(&f.tryLogins, "try-logins", false, "also try logins that anybody could guess, once each")
+	fl.BoolVar(&f.tryLogins, "try-logins", false, "also try logins that anybody could guess: twelve, at most four wrong passwords at each account, two seconds apart")
+	fl.StringVar(&f.logins, "logins", "", "try the logins in `FILE` instead, a line USER:PASSWORD for each; their passwords are shown nowhere")
 	fl.BoolVar(&f.inside, "inside", false, "also ask proxies for port 25 of their own machine")
 	fl.BoolVarP(&f.four, "ipv4", "4", false, "IPv4 only")
 	fl.BoolVarP(&f.six, "ipv6", "6", false, "IPv6 only")
@@ -228,6 +230,12 @@ func (f *checkFlags) options(listed bool) (check.Options, *resolve.Resolver, err
 		return o, nil, usage("--wait, --timeout, --sessions and --parallel must be more than nothing")
 	}
 	o.Inside = f.inside
+	if f.lab {
+		o.LoginPause = labPause
+	}
+	if err := f.readLogins(&o); err != nil {
+		return o, nil, err
+	}
 	for _, name := range f.doors {
 		d, err := door.Parse(name)
 		if err != nil {
@@ -281,6 +289,23 @@ func (f *checkFlags) options(listed bool) (check.Options, *resolve.Resolver, err
 		return o, nil, &exit{code: exitIO, err: err}
 	}
 	return o, r, nil
+}
+
+// readLogins reads the caller's own logins.
+func (f *checkFlags) readLogins(o *check.Options) error {
+	if f.logins == "" {
+		return nil
+	}
+	file, err := os.Open(f.logins)
+	if err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	defer file.Close()
+	o.TryLogins = true
+	if o.Logins, err = plan.ReadLogins(file); err != nil {
+		return usage("--logins %s: %w", f.logins, err)
+	}
+	return nil
 }
 
 // ownName is this machine's name when it can stand in EHLO, else a name that

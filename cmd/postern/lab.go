@@ -196,6 +196,9 @@ func (f *checkFlags) presetLab() {
 // labWait is long for a collector on the same machine.
 const labWait = 8 * time.Second
 
+// labPause is between two guessed logins, where no account is anybody's.
+const labPause = 20 * time.Millisecond
+
 // judgeLab runs every specimen and judges it, and prints the score.
 func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -220,7 +223,7 @@ func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 	served.Go(func() { complain(l.Run(serving)) })
 	defer func() { stopServing(); served.Wait() }()
 	o := check.Options{
-		Domain: lab.Domain, RelayDomain: lab.RelayDomain, TryLogins: true, Wait: labWait, Timeout: 6 * time.Second, Helo: "tester.example",
+		Domain: lab.Domain, RelayDomain: lab.RelayDomain, TryLogins: true, LoginPause: labPause, Wait: labWait, Timeout: 6 * time.Second, Helo: "tester.example",
 		Resolver: labNames{},
 	}
 	source.apply(&o)
