@@ -32,14 +32,28 @@ func (j *Judgement) keepsItsOwn() bool {
 	return foreign > 0
 }
 
-// keep gives what a catch-all took to the server's own mailboxes.
-func (j *Judgement) keep() {
+// settle gives what was taken its state, once what it means is known.
+func (j *Judgement) settle(s State, why string) {
 	for i, f := range j.Forms {
 		if f.State == Accepted {
-			j.Forms[i].State, j.Forms[i].Reason = Local, "a catch-all of its own domain took it, and nothing came of it"
+			j.Forms[i].State, j.Forms[i].Reason = s, why
 		}
 	}
 }
+
+// returnsTheRest reports whether nearly everything that was taken came back,
+// the plainest form among it: a server has many notices to send then, and some
+// come late. What it relays would have come with the first.
+func (j *Judgement) returnsTheRest(accepted int) bool {
+	plain := false
+	for _, f := range j.Forms {
+		plain = plain || f.Form.ID == "plain" && f.State == Bounced
+	}
+	return !j.Waiting && j.Blind == "" && plain && j.Count(Bounced) >= nearlyAll*accepted
+}
+
+// nearlyAll is how many must have come back for each that has not.
+const nearlyAll = 10
 
 // takesAnyAt reports whether the domain in which a recipient ends takes mail
 // for a name that nobody has. Where that domain was not asked, the server's

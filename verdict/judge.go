@@ -86,7 +86,7 @@ func (j *Judgement) decide() {
 	}
 	why, do := j.doubt()
 	switch n := j.Count(Accepted); {
-	case n > 0 && (why != "" || !j.keepsItsOwn()):
+	case n > 0 && (why != "" || !j.keepsItsOwn() && !j.returnsTheRest(n)):
 		j.Verdict = Accepts
 		j.Why, j.Do = j.accepts(n)
 	case why != "":
@@ -97,8 +97,13 @@ func (j *Judgement) decide() {
 		if n > 0 {
 			// What was refused, or came back, is certain; what was kept may still come out.
 			j.Sure = Likely
+			if j.Backscatter != nil {
+				j.Why += fmt.Sprintf("; of %d forms like the %d that came back neither a notice nor a message arrived in %s", n, j.Count(Bounced), j.Waited.Round(time.Second))
+				j.settle(Bounced, "nearly all like it came back, and nothing came of it")
+				return
+			}
 			j.Why = fmt.Sprintf("every form that ends in a foreign domain was refused; it keeps whatever ends in its own (a catch-all), and of the %d such forms that it could still unwrap nothing arrived in %s", n, j.Waited.Round(time.Second))
-			j.keep()
+			j.settle(Local, "a catch-all of its own domain took it, and nothing came of it")
 		}
 	}
 }

@@ -101,6 +101,21 @@ func catchAllEvidence() Evidence {
 	return e
 }
 
+// returned is the evidence of a server that takes everything and returns it,
+// but for one form.
+func (e Evidence) returned(but string) Evidence {
+	e = e.all(func(x *Exchange) {
+		taken(x)
+		to(" " + x.Form.ID)(x)
+	})
+	for _, x := range e.Exchanges {
+		if x.Form.ID != but {
+			e = e.arrived(x.Form.ID, Bounce)
+		}
+	}
+	return e
+}
+
 func TestJudge(t *testing.T) {
 	greylisted := mail.NewReply(450, "4.2.0", "greylisted, try again later")
 	seenAsUs := "from tester.example (unknown [192.0.2.66]) by mx.victim.example with ESMTP; x"
@@ -134,6 +149,9 @@ func TestJudge(t *testing.T) {
 			return e
 		}(), Accepts},
 		{"one was taken, and unknown recipients are not", closedEvidence().with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")), Accepts},
+		{"all came back but one", closedEvidence().returned("pct-domain"), Closed},
+		{"all came back but one, and that is the plainest", closedEvidence().returned("plain"), Accepts},
+		{"all came back but one, and that one arrived", closedEvidence().returned("pct-domain").arrived("pct-domain", Message, seenAsUs), Open},
 		{"one came back, another is still out", closedEvidence().with("pct-domain", taken).with("at-at", taken).with("at-at", to("@probe.example@victim.example")).arrived("pct-domain", Bounce), Accepts},
 		{"refused with 454, as Postfix does", closedEvidence().all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Closed},
 		{"454, and the control was put off too", closedEvidence().control(greylisted, false).all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Inconclusive},
