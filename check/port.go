@@ -495,7 +495,7 @@ func (p *port) turnsPlainDown(ctx context.Context) bool {
 	}
 	for until := time.Now().Add(min(returnPatience, p.o.Wait)); ; {
 		for _, a := range p.inbox.arrivals() {
-			if slices.Contains(a.Tokens, plain.Token) {
+			if a.Kind != verdict.Delay && slices.Contains(a.Tokens, plain.Token) {
 				return a.Kind == verdict.Bounce
 			}
 		}

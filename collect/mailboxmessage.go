@@ -37,15 +37,17 @@ func (m *Mailbox) fetch(c *imapclient.Client, uids []imap.UID) error {
 		head := string(msg.FindBodySection(headSection))
 		h := mail.ParseHeader([]byte(head))
 		tokens, _ := m.keys.find(head, time.Now())
+		report := ""
 		if mayBeNotice(h) {
 			body, err := m.body(c, msg.UID)
 			if err != nil {
 				return err
 			}
 			tokens, _ = m.keys.find(head+"\n"+body, time.Now())
+			report = body[:min(len(body), maxReport)]
 		}
 		if len(tokens) > 0 {
-			m.store.add(m.arrival(head, h, tokens, msg), time.Now())
+			m.store.add(m.arrival(head, h, report, tokens, msg), time.Now())
 		}
 	}
 	return nil
@@ -72,7 +74,7 @@ func (m *Mailbox) body(c *imapclient.Client, uid imap.UID) (string, error) {
 	return string(list[0].FindBodySection(bodySection)), nil
 }
 
-func (m *Mailbox) arrival(head string, h mail.Header, tokens []plan.Token, msg *imapclient.FetchMessageBuffer) verdict.Arrival {
+func (m *Mailbox) arrival(head string, h mail.Header, report string, tokens []plan.Token, msg *imapclient.FetchMessageBuffer) verdict.Arrival {
 	now := time.Now()
 	recipient := recipientOf(h, m.keys, now)
 	if recipient == "" {
@@ -84,7 +86,7 @@ func (m *Mailbox) arrival(head string, h mail.Header, tokens []plan.Token, msg *
 		Tokens: tokens, At: msg.InternalDate.UTC(), ReversePath: strings.TrimSpace(h.Get("Return-Path")),
 		ForwardPath: recipient, Header: head, Size: msg.RFC822Size, Seen: verdict.SeenByMailbox,
 	}
-	a.Kind = kindOf(a.ReversePath == "<>", recipient, tokens[0], h, func(text string) bool {
+	a.Kind = kindOf(a.ReversePath == "<>", recipient, tokens[0], h, report, func(text string) bool {
 		live, _ := m.keys.find(text, now)
 		return len(live) > 0
 	})

@@ -15,6 +15,7 @@ import (
 const (
 	maxHeader = 64 << 10  // kept of a header section
 	maxScan   = 256 << 10 // looked through for tokens
+	maxReport = 32 << 10  // looked through for what a notice reports
 )
 
 // A digest is all that is kept of a message.
@@ -23,6 +24,7 @@ type digest struct {
 	hash   string // SHA-256 of the body, in hex
 	size   int64
 	tokens []plan.Token
+	report string // the first octets of the body, where a notice says what became of a message
 }
 
 // digestOf reads a message to its end.
@@ -34,11 +36,20 @@ func digestOf(body io.Reader, k keys, now time.Time) (digest, error) {
 		return digest{}, err
 	}
 	h := sha256.New()
-	rest, err := io.Copy(io.MultiWriter(h, scan), in)
+	var report head
+	rest, err := io.Copy(io.MultiWriter(h, scan, &report), in)
 	if err != nil {
 		return digest{}, err
 	}
-	return digest{header: header, hash: hex.EncodeToString(h.Sum(nil)), size: n + rest, tokens: scan.found}, nil
+	return digest{header: header, hash: hex.EncodeToString(h.Sum(nil)), size: n + rest, tokens: scan.found, report: string(report)}, nil
+}
+
+// A head keeps the first octets of what is written to it.
+type head []byte
+
+func (h *head) Write(p []byte) (int, error) {
+	*h = append(*h, p[:min(len(p), maxReport-len(*h))]...)
+	return len(p), nil
 }
 
 // readHeader reads up to and with the empty line, and returns the header

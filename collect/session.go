@@ -113,7 +113,7 @@ func (s *session) arrival(to addressee, d digest, now time.Time) verdict.Arrival
 			a.Tokens = append(a.Tokens, t)
 		}
 	}
-	a.Kind = kindOf(s.null, to.text, to.token, a.Fields(), func(text string) bool {
+	a.Kind = kindOf(s.null, to.text, to.token, a.Fields(), d.report, func(text string) bool {
 		live, _ := s.local.keys.find(text, now)
 		return len(live) > 0
 	})

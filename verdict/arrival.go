@@ -15,6 +15,7 @@ type ArrivalKind string
 // The kinds of arrival.
 const (
 	Message ArrivalKind = "message" // the probe's own message
+	Delay   ArrivalKind = "delay"   // a notice that it is late, or was handed on: nothing has come back
 	Bounce  ArrivalKind = "bounce"  // a delivery status notice about it (RFC 3464), or an automatic answer
 )
 

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func Judge(e Evidence) Judgement {
 		return j
 	}
 	j.CatchAll = e.asked(UnknownRecipient).Reply.Positive()
-	arrivals := byToken(e.Arrivals)
+	arrivals := byToken(slices.DeleteFunc(slices.Clone(e.Arrivals), func(a Arrival) bool { return a.Kind == Delay }))
 	for _, x := range e.Exchanges {
 		r := e.state(x, arrivals[x.Token])
 		if r.State == Bounced && j.Backscatter == nil {

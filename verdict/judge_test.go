@@ -129,6 +129,7 @@ func TestJudge(t *testing.T) {
 		{"a message of a refused form arrived all the same", closedEvidence().arrived("pct-domain", Message, seenAsUs), Open},
 		{"taken, and nothing arrived", closedEvidence().with("plain", taken), Accepts},
 		{"taken, and the notice came back", closedEvidence().with("pct-domain", taken).arrived("pct-domain", Bounce), Closed},
+		{"taken, and a notice says that it is late", closedEvidence().with("pct-domain", taken).arrived("pct-domain", Delay), Accepts},
 		{"the same recipient came back to us, and cannot come back to a local sender", closedEvidence().
 			with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")).arrived("pct-domain", Bounce).
 			with("pct-local-sender", taken).with("pct-local-sender", to("%probe.example@victim.example")), Closed},
