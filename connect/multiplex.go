@@ -24,6 +24,7 @@ type multiplex struct {
 	places *forward.Places // where its tunnels are counted; nil: nowhere
 	peer   Peer
 
+	calm    *calm
 	asked   atomic.Bool  // a request came
 	refused atomic.Int64 // how many
 
@@ -52,10 +53,10 @@ var errUnasked = errors.New("the connection ended without a request")
 // nil where a request came: each has told the handler of its end.
 func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
 	l := &single{conn: make(chan net.Conn, 1), over: make(chan struct{})}
-	l.conn <- c
+	m.calm = newCalm(c)
+	l.conn <- m.calm
 	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true) // where TLS has chosen it
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // to the library: where TLS has chosen it, that lies below
 	library := &http.Server{
 		Handler:                      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.request(ctx, w, r) }),
 		DisableGeneralOptionsHandler: true, // every request is ours to answer
@@ -94,6 +95,8 @@ func (m *multiplex) serve(ctx, open context.Context, c net.Conn) error {
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case m.calm.isRestless():
+		return &forward.WireError{Doing: "HTTP/2 request", Err: errRestless}
 	}
 	return &forward.WireError{Doing: "HTTP/2 request", Kind: forward.ErrClosed, Err: errUnasked}
 }
@@ -176,7 +179,7 @@ func (m *multiplex) tunnel(ctx context.Context, p *Peer, w http.ResponseWriter, 
 	if far == nil {
 		return a, n, true, m.refuse(w, a, *refusal)
 	}
-	s := &stream{writer: w, control: control, body: r.Body, peer: m.peer, torn: func() { reset(far) }}
+	s := &stream{writer: w, control: control, body: r.Body, peer: m.peer, calm: m.calm, torn: func() { reset(far) }}
 	defer s.leave()
 	w.Header()["Date"] = nil // the hour of this machine is nobody's affair
 	w.WriteHeader(http.StatusOK)
@@ -305,6 +308,7 @@ type stream struct {
 	control *http.ResponseController
 	body    io.ReadCloser
 	peer    Peer
+	calm    *calm
 	torn    func() // called when the client's half has failed
 
 	mu      sync.Mutex
@@ -335,6 +339,7 @@ func (s *stream) isClosed() bool {
 // resets the stream has ended it too.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.body.Read(p)
+	s.calm.carried(n)
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
 	case s.hasEnded():
@@ -357,6 +362,7 @@ func (s *stream) Write(p []byte) (n int, err error) {
 	if n, err = s.writer.Write(p); err == nil {
 		err = s.control.Flush()
 	}
+	s.calm.carried(n)
 	s.mu.Lock()
 	s.writing = false
 	s.mu.Unlock()
