@@ -195,7 +195,7 @@ func TestFirstUserOfAStartThatFails(t *testing.T) {
 	s.Local = true
 	s.Listeners[0].Addrs = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:25")} // no address of this machine
 	folder := must(state.Open(filepath.Join(t.TempDir(), "s")))
-	defer folder.Close()
+	defer func() { _ = folder.Close() }() // nothing was written
 	if _, err := New(t.Context(), Options{State: folder, Log: slog.New(slog.DiscardHandler), Load: func() (Settings, error) { return s, nil }}); err == nil {
 		t.Fatal("it started")
 	}

@@ -18,6 +18,10 @@ type Locked struct {
 	Alarm    bool      `json:"alarm,omitempty"` // nobody waits, but unknown networks have fewer failures free
 }
 
+// mostLocked are listed, those with the most failures: strangers decide how many
+// there are.
+const mostLocked = 1000
+
 // Locked returns which counts have reached their limit now. Names that no
 // account has are shown in part: one may be a password that was typed into the
 // wrong field.
@@ -40,6 +44,8 @@ func (g *Guesses) Locked(s *Store) []Locked {
 		}
 		list = append(list, l)
 	})
+	slices.SortFunc(list, func(x, y Locked) int { return y.Failures - x.Failures })
+	list = list[:min(len(list), mostLocked)]
 	slices.SortFunc(list, func(x, y Locked) int { return strings.Compare(x.Who+"\x00"+x.From, y.Who+"\x00"+y.From) })
 	return list
 }

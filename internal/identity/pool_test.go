@@ -62,7 +62,7 @@ func TestPoolKeepsPlacesForWhoIsKnown(t *testing.T) {
 			t.Errorf("one more stranger: %v", err)
 		}
 		for range 10 {
-			<-strangers
+			_ = <-strangers // some have run, and the others were turned away
 		}
 	})
 }

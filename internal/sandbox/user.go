@@ -65,7 +65,7 @@ func (u User) Own(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was only read
 	return fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		info, statErr := root.Lstat(name)
 		switch {

@@ -58,7 +58,7 @@ func judgeAll(dir string, us int, deep bool) error {
 	if err != nil {
 		return errors.Join(append(found, err)...)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was only read
 	found = append(found, fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		info, statErr := root.Lstat(name)
 		if errors.Is(statErr, fs.ErrNotExist) {
