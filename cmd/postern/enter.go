@@ -20,6 +20,7 @@ func (p *place) enter() (path string, back func() error, err error) {
 	if back, err = become(path); err != nil {
 		return "", nil, err
 	}
+	p.state = path // the owner may not be able to read where that was written
 	return path, back, nil
 }
 

@@ -62,9 +62,15 @@ func TestWhatRootMakesBelongsToTheFoldersOwner(t *testing.T) {
 	if err := errors.Join(os.Mkdir(state, 0o700), os.Chown(state, owner, owner), os.WriteFile(filepath.Join(dir, "in"), []byte("carl:{BLF-CRYPT}$2y$05$abcdefghijklmnopqrstuuybsCztZfJOSZan2UlBYbagc6NblpkYe\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range []string{"user add anna --generate", "user import " + filepath.Join(dir, "in"), "user disable anna"} {
+	written := filepath.Join(dir, "postern.hcl") // root's alone
+	if err := os.WriteFile(written, []byte(runningConfig+"user \"anna\" { may_send_as = [\"anna@example.org\"] }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"user add anna --generate", "user list --config " + written, "user token anna shop --may-send-as anna@example.org --config " + written, "prove --config " + written, "user import " + filepath.Join(dir, "in"), "user disable anna"} {
 		if out, err := exec.CommandContext(t.Context(), "postern", append(strings.Fields(command), "--state", state)...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", command, err, out)
+		} else if strings.HasPrefix(command, "user list") && !strings.Contains(string(out), "postern.hcl:10:1") {
+			t.Errorf("%s: %s", command, out)
 		}
 	}
 	list, err := os.ReadDir(state)

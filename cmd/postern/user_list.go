@@ -36,12 +36,13 @@ configuration that says so, when they were last used, and what is special: who
 is disabled, a token's rate, its end, and whether it opens gateways.`,
 		Example: `  postern user list`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			control, err := p.control()
+			path, err := p.folder()
 			if err != nil {
 				return err
 			}
 			// A relay that runs writes last uses once a minute.
-			if err := control.Post(c.Context(), "/users/flush", &struct{}{}); err != nil && !errors.Is(err, serve.ErrNotRunning) {
+			flush := func() error { return serve.Dial(path).Post(c.Context(), "/users/flush", &struct{}{}) }
+			if err := asOwner(path, flush); err != nil && !errors.Is(err, serve.ErrNotRunning) {
 				return controlError(c, err)
 			}
 			store, err := p.users(c)
