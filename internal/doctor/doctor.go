@@ -43,6 +43,7 @@ type Machine struct {
 	Facts   machine.Facts
 	Sockets []machine.Socket
 	Now     time.Time
+	Means   machine.Means
 
 	DNS   DNS
 	Disk  func(path string) (machine.Space, error)
@@ -71,7 +72,7 @@ func ThisMachine(dns *resolve.Resolver) (Machine, error) {
 		return Machine{}, err
 	}
 	return Machine{
-		Facts: facts, Sockets: sockets, Now: time.Now(), DNS: dns,
+		Facts: facts, Sockets: sockets, Now: time.Now(), Means: machine.MeansHere(os.DirFS("/")), DNS: dns,
 		Disk: machine.Disk, Clock: machine.ReadClock,
 		Listen: new(net.ListenConfig).Listen, Dial: new(net.Dialer).DialContext,
 	}, nil
@@ -94,6 +95,7 @@ var checks = []check{
 	{"resolver", checkResolver},
 	{"certificate", checkCertificate},
 	{"disk", checkDisk},
+	{"means", checkMeans},
 	{"clock", checkClock},
 	{"outgoing", checkOutgoing},
 }

@@ -225,6 +225,15 @@ func TestRun(t *testing.T) {
 		{"disk near the reserve", func(_ *Server, m *Machine) {
 			m.Disk = func(string) (machine.Space, error) { return machine.Space{Free: 15 << 30, Total: 100 << 30}, nil }
 		}, "disk", Warning, "15.0 GiB"},
+		{"little memory", func(_ *Server, m *Machine) {
+			m.Means = machine.Means{Memory: 128 << 20, Group: true, Descriptors: 65536}
+		}, "means", Warning, "128.0 MiB of memory of the control group carry few connections"},
+		{"enough memory", func(_ *Server, m *Machine) {
+			m.Means = machine.Means{Memory: 256 << 20, Descriptors: 65536}
+		}, "means", OK, "256.0 MiB of memory of this machine"},
+		{"few descriptors", func(_ *Server, m *Machine) {
+			m.Means = machine.Means{Descriptors: 256}
+		}, "means", Warning, "a process may have 256 descriptors"},
 		{"nobody keeps the clock", func(_ *Server, m *Machine) {
 			m.Clock = func() (machine.Clock, error) { return machine.Clock{}, nil }
 		}, "clock", Warning, "nothing keeps the clock"},

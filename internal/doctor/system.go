@@ -29,6 +29,33 @@ func checkDisk(_ context.Context, s Server, m Machine) []Finding {
 	return []Finding{{Level: OK, What: what}}
 }
 
+// What a relay should have: below it works, and tells many to come again.
+const (
+	leastMemory      = 256 << 20
+	leastDescriptors = 1024
+)
+
+// checkMeans: memory and descriptors carry what a relay is there for. Those of
+// the service may differ from those of this command.
+func checkMeans(_ context.Context, _ Server, m Machine) []Finding {
+	var all []Finding
+	if n := m.Means.Memory; n > 0 {
+		whose := "of this machine"
+		if m.Means.Group {
+			whose = "of the control group"
+		}
+		f := Finding{Level: OK, What: fmt.Sprintf("%s of memory %s", bytesInWords(uint64(n)), whose)}
+		if n < leastMemory {
+			f.Level, f.What, f.Do = Warning, f.What+" carry few connections and slow the queue down", "give it 256 MiB or more"
+		}
+		all = append(all, f)
+	}
+	if n := m.Means.Descriptors; n > 0 && n < leastDescriptors {
+		all = append(all, Finding{Level: Warning, What: fmt.Sprintf("a process may have %d descriptors: connections beyond about half of them are told to come again", n), Do: "raise LimitNOFILE of the service, or ulimit -n"})
+	}
+	return all
+}
+
 func bytesInWords(n uint64) string {
 	const unit = 1024
 	if n < unit {
