@@ -92,6 +92,7 @@ func (e Evidence) wantsAuth(a Asked) bool {
 		return e.Session.TLS != "" || !tls || says(wordsOf(a.Reply), "auth") || says(wordsOf(a.Reply), "log")
 	case DeniesRelay:
 		return a.AtMail && strings.Contains(wordsOf(a.Reply), "auth") // before it knew to whom
+	case UnknownUser, UnknownHost, WantsTLS, BlocksUs, BadContent, TryLater:
 	}
 	return false
 }
