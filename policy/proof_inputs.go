@@ -126,7 +126,7 @@ func (v *prover) recipientsOf(s Source) {
 		v.addRecipient("b", localOnly, "nowhere")
 	}
 	v.add("<postmaster>", "known")
-	v.addRecipient("postmaster", s.Hostname, v.postmasterKind(s))
+	v.addRecipient("postmaster", s.Hostname, "known") // RFC 5321 section 4.5.1
 	for _, d := range v.shapes(s.Domains) {
 		v.domainRecipients(d, far)
 	}
@@ -138,18 +138,6 @@ func (v *prover) recipientsOf(s Source) {
 			}
 		}
 	}
-}
-
-func (v *prover) postmasterKind(s Source) string {
-	if len(s.Domains) == 0 {
-		return "known"
-	}
-	for _, d := range s.Domains {
-		if d.Name.Equal(s.Hostname) {
-			return "known"
-		}
-	}
-	return "foreign"
 }
 
 func (v *prover) domainRecipients(d Domain, far mail.Domain) {

@@ -26,19 +26,16 @@ type target struct {
 func (p *Policy) find(to mail.ForwardPath) target {
 	a := to.Address()
 	if a.Domain().IsZero() && !a.IsZero() { // the bare <postmaster>
-		home, err := mail.NewAddress("postmaster", p.home)
-		home = home.ALabels()
-		t := target{known: err == nil, domain: p.home, goes: []Destination{{To: home}}}
-		if d := p.domains[p.home.ASCII()]; d != nil {
-			return d.find("postmaster", home)
-		}
-		return t
+		return p.postmaster()
 	}
 	t := target{odd: to.Route() != "" || isOdd(a.Local()) || a.IsZero()}
 	d := p.domains[a.Domain().ASCII()]
-	if d == nil && p.home.Equal(p.source.Hostname) && a.Domain().Equal(p.home) && fold(a.Local()) == "postmaster" {
-		t.known, t.domain, t.goes = true, p.home, []Destination{{To: a.ALabels()}}
-		return t
+	if d == nil && a.Domain().Equal(p.source.Hostname) && fold(a.Local()) == "postmaster" {
+		// RFC 5321 section 4.5.1; and our notices come from there, so that answers
+		// to them must reach somebody.
+		host := p.postmaster()
+		host.odd = t.odd
+		return host
 	}
 	if d == nil {
 		t.foreign, t.goes = true, []Destination{{To: a}}
@@ -50,6 +47,17 @@ func (p *Policy) find(to mail.ForwardPath) target {
 	found := d.find(a.Local(), a.ALabels())
 	found.odd = t.odd || isPath(a.Local(), d.subaddress)
 	return found
+}
+
+// postmaster is who answers for this server: of our first domain, or of the host
+// itself where we have none.
+func (p *Policy) postmaster() target {
+	home, err := mail.NewAddress("postmaster", p.home)
+	home = home.ALabels()
+	if d := p.domains[p.home.ASCII()]; d != nil {
+		return d.find("postmaster", home)
+	}
+	return target{known: err == nil, domain: p.home, goes: []Destination{{To: home}}}
 }
 
 // localOnly is kept for this machine alone (RFC 6761 section 6.3).
