@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -284,7 +286,7 @@ type TrafficPage struct {
 }
 
 // page of traffic: by a dimension, since a time or of a month.
-func (r *Relay) trafficPage(v url.Values) (TrafficPage, error) {
+func (r *Relay) trafficPage(ctx context.Context, v url.Values) (TrafficPage, error) {
 	now := time.Now()
 	d, ok := meter.ParseDimension(cmp.Or(v.Get("by"), meter.Identity.String()))
 	if !ok {
@@ -305,6 +307,9 @@ func (r *Relay) trafficPage(v url.Values) (TrafficPage, error) {
 		}
 		page.Report = r.traffic.Since(now, from, d)
 	}
+	if err := r.countHeld(ctx, &page.Report, d); err != nil {
+		return page, err
+	}
 	most, _ := strconv.Atoi(v.Get("max")) // 0: all
 	if most > 0 && len(page.Rows) > most {
 		page.More, page.Rows = len(page.Rows)-most, page.Rows[:most]
@@ -312,9 +317,70 @@ func (r *Relay) trafficPage(v url.Values) (TrafficPage, error) {
 	return page, nil
 }
 
+// mostHeld is how many held messages are looked at for one page: beyond, the
+// rows have what was seen until then, and the total is right.
+const mostHeld = 100_000
+
+// countHeld puts into a report what is held now, whatever holds it: what was
+// held once and was released waits for nobody.
+func (r *Relay) countHeld(ctx context.Context, report *meter.Report, d meter.Dimension) error {
+	stats, err := r.queue.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	held, seen := map[string]int64{}, 0
+	for after := ""; seen < mostHeld; {
+		list, next, err := r.list(ctx, queue.Filter{State: queue.Held}, queue.Page{After: after, Max: batchPage})
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			for _, name := range r.rowsOf(&list[i], d) {
+				held[name]++
+			}
+		}
+		if seen, after = seen+len(list), next; next == "" {
+			break
+		}
+	}
+	for i := range report.Rows {
+		row := &report.Rows[i]
+		row.Held = held[row.Name]
+		delete(held, row.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(held)) {
+		report.Rows = append(report.Rows, meter.Row{Name: name, Sums: meter.Sums{Held: held[name]}})
+	}
+	report.Total.Held = int64(stats.Messages[queue.Held])
+	return nil
+}
+
+// rowsOf returns by which rows of a dimension a message is counted.
+func (r *Relay) rowsOf(m *queue.Message, d meter.Dimension) (names []string) {
+	switch d {
+	case meter.Identity:
+		who := cmp.Or(m.Origin.Identity, meter.Strangers)
+		if m.From.Null() && m.Origin.Listener == "" {
+			who = meter.Ourselves
+		}
+		return []string{who}
+	case meter.Client:
+		return []string{r.traffic.Network(m.Origin.Peer)}
+	case meter.Destination:
+		for _, to := range m.To {
+			for i := range to.Goes {
+				if g := &to.Goes[i]; !g.State.Settled() && !slices.Contains(names, g.Destination()) {
+					names = append(names, g.Destination())
+				}
+			}
+		}
+	}
+	return names
+}
+
 func (r *Relay) handleTraffic(mux *http.ServeMux) {
 	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, q *http.Request) {
-		page, err := r.trafficPage(q.URL.Query())
+		page, err := r.trafficPage(q.Context(), q.URL.Query())
 		answer(w, page, err)
 	})
 	mux.HandleFunc("GET /top", func(w http.ResponseWriter, q *http.Request) {

@@ -109,7 +109,7 @@ func TestStolenPassword(t *testing.T) {
 	var page TrafficPage
 	for _, by := range []string{"identity", "client"} {
 		r.get("/traffic?by="+by+"&since="+time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), &page)
-		if len(page.Rows) != 1 || page.Rows[0].Sums != page.Total || page.Total.Messages != 80 || page.Total.Held != 30 {
+		if len(page.Rows) != 1 || page.Rows[0].Messages != 80 || page.Total.Messages != 80 || page.Total.Held < 30 {
 			t.Errorf("by %s: %+v", by, page)
 		}
 	}

@@ -54,7 +54,7 @@ second; q ends it. Rates are means of the last ten seconds.`,
 			if asJSON {
 				err = json.NewEncoder(c.OutOrStdout()).Encode(t)
 			} else {
-				_, err = io.WriteString(c.OutOrStdout(), drawTop(&t, time.Now(), false))
+				_, err = io.WriteString(c.OutOrStdout(), drawTop(&t, time.Now(), false, widthOf(c.OutOrStdout())))
 			}
 			if err != nil {
 				return &exit{code: exitIO, err: err}
@@ -119,7 +119,7 @@ func watchTop(ctx context.Context, screen *os.File, get func(context.Context) (s
 		if err != nil || width < 1 || height < 1 {
 			width, height = 80, 24
 		}
-		if _, err := io.WriteString(screen, framed(drawTop(&t, time.Now(), true), width, height)); err != nil {
+		if _, err := io.WriteString(screen, framed(drawTop(&t, time.Now(), true, width), width, height)); err != nil {
 			return err
 		}
 		select {
@@ -152,8 +152,22 @@ func framed(text string, width, height int) string {
 	return b.String()
 }
 
-// drawTop writes it as lines.
-func drawTop(t *serve.Top, now time.Time, live bool) string {
+// wide is the width of a terminal in columns from which on the state of a
+// destination stands beside its numbers, and not below them.
+const wide = 120
+
+// widthOf returns the width of a terminal; 0: it is none, and has room.
+func widthOf(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return width
+		}
+	}
+	return 0
+}
+
+// drawTop writes it as lines, for a width in columns; 0: any.
+func drawTop(t *serve.Top, now time.Time, live bool, width int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s   in %.1f/s   out %.1f/s   deferred %.1f/s   failed %.1f/s", t.At.Local().Format("15:04:05"), t.Rates.In, t.Rates.Out, t.Rates.Deferred, t.Rates.Failed)
 	if live {
@@ -175,23 +189,50 @@ func drawTop(t *serve.Top, now time.Time, live bool) string {
 		b.WriteString("Nothing waits.\n")
 		return b.String()
 	}
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DESTINATION\tACTIVE\tAHEAD\tLIMIT\tWAITING\tHELD\tOLDEST\tGAP\tSTATE")
+	below := width > 0 && width < wide
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	head := "DESTINATION\tACTIVE\tAHEAD\tLIMIT\tWAITING\tHELD\tOLDEST\tGAP"
+	if !below {
+		head += "\tSTATE"
+	}
+	fmt.Fprintln(w, head)
 	for i := range t.Destinations {
 		d := &t.Destinations[i]
 		oldest := "-"
 		if !d.Oldest.IsZero() {
-			oldest = now.Sub(d.Oldest).Round(time.Second).String()
+			oldest = max(now.Sub(d.Oldest), 0).Round(time.Second).String()
 		}
-		state := told(d.Reply)
-		if !d.Blocked.IsZero() {
-			state = fmt.Sprintf("left alone until %s: %s", d.Blocked.Local().Format("15:04:05"), told(d.Why))
+		name := told(orNone(d.Destination, "(postmaster)"))
+		if r := []rune(name); below && len(r) > width-52 && width > 60 {
+			name = "…" + string(r[len(r)-(width-53):]) // the end of a domain says more than its beginning
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", told(orNone(d.Destination, "(postmaster)")), d.Active, d.Ahead, d.Limit, d.Messages, d.Held, oldest, orNone(d.Gap, "-"), orNone(state, "-"))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s", name, d.Active, d.Ahead, d.Limit, d.Messages, d.Held, oldest, orNone(d.Gap, "-"))
+		if !below {
+			fmt.Fprintf(w, "\t%s", orNone(stateOf(d), "-"))
+		}
+		fmt.Fprintln(w)
 	}
 	_ = w.Flush() // into memory
+	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
+		b.WriteString(line + "\n")
+		if i > 0 && below && i <= len(t.Destinations) {
+			if state := stateOf(&t.Destinations[i-1]); state != "" {
+				b.WriteString("  " + state + "\n")
+			}
+		}
+	}
 	if t.More > 0 {
 		fmt.Fprintf(&b, "and %d more: postern queue list\n", t.More)
 	}
 	return b.String()
+}
+
+// stateOf says what is with a destination: that it is left alone, or what it
+// said last.
+func stateOf(d *serve.TopDestination) string {
+	if !d.Blocked.IsZero() {
+		return fmt.Sprintf("left alone until %s: %s", d.Blocked.Local().Format("15:04:05"), told(d.Why))
+	}
+	return told(d.Reply)
 }

@@ -44,11 +44,27 @@ slow.example  0       0      1      3        1     -       1.6s  left alone unti
 (postmaster)  1       0      0      1        0     -       -     -
 and 7 more: postern queue list
 `
-	if got := drawTop(&top, now, false); got != want {
+	if got := drawTop(&top, now, false, 0); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := drawTop(&serve.Top{At: now}, now, true); !strings.HasSuffix(strings.SplitN(got, "\n", 2)[0], "q ends") || !strings.HasSuffix(got, "\nNothing waits.\n") {
+	if got := drawTop(&serve.Top{At: now}, now, true, 80); !strings.HasSuffix(strings.SplitN(got, "\n", 2)[0], "q ends") || !strings.HasSuffix(got, "\nNothing waits.\n") {
 		t.Errorf("an idle relay:\n%s", got)
+	}
+}
+
+// On a terminal of 80 columns what is wanted is not cut off: until when a
+// destination is left alone, and why.
+func TestTopOnANarrowTerminal(t *testing.T) {
+	now := time.Date(2026, 11, 24, 14, 2, 11, 0, time.Local)
+	top := serve.Top{At: now, Destinations: []serve.TopDestination{
+		{Status: deliver.Status{Destination: "dead.example", Limit: 1, Blocked: now.Add(time.Minute), Why: "4.4.1 dial tcp 127.0.0.1:14599: connection refused"}, Messages: 32, Oldest: now.Add(time.Hour)},
+		{Status: deliver.Status{Destination: strings.Repeat("long.", 20) + "example", Active: 5, Limit: 20}, Messages: 1},
+	}}
+	got := framed(drawTop(&top, now, true, 80), 80, 24)
+	for _, part := range []string{"  left alone until 14:03:11: 4.4.1 dial tcp 127.0.0.1:14599: connection refused\x1b", "long.example  5       0      20     1        0     -       -", " 0s      -"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("no %q in\n%s", part, got)
+		}
 	}
 }
 

@@ -270,8 +270,8 @@ func (m *Meter) hour() *span {
 	return s
 }
 
-// network returns the name of the network of a client.
-func (m *Meter) network(a netip.Addr) string {
+// Network returns the name of the network of a client.
+func (m *Meter) Network(a netip.Addr) string {
 	if !a.IsValid() {
 		return Nowhere
 	}
@@ -300,7 +300,7 @@ func (m *Meter) add(now time.Time, who string, from netip.Addr, s *Sums) {
 	m.counted = true
 	m.current.total.Add(s)
 	m.current.at(Identity, who, m.most[Identity]).Add(s)
-	m.current.at(Client, m.network(from), m.most[Client]).Add(s)
+	m.current.at(Client, m.Network(from), m.most[Client]).Add(s)
 	m.second(now, s)
 }
 
