@@ -46,7 +46,10 @@ type Options struct {
 	Resolver  Resolver
 	// Backup names the domain in our zone that lists an address, and the
 	// target's own name when it is known, as further MXs; nil when there is no zone.
-	Backup      func(a netip.Addr, host mail.Domain) mail.Domain
+	Backup func(a netip.Addr, host mail.Domain) mail.Domain
+	// OneFamily names the domain in our zone whose mail comes to us over IPv6
+	// alone, or over IPv4 alone; zero where we have no address of that family.
+	OneFamily   func(six bool) mail.Domain
 	CollectorIP netip.Addr // for the form that sends to our address literal
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
 

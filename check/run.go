@@ -274,7 +274,7 @@ func (c *Checker) mailServer(ctx context.Context, p *port) (report.Door, error) 
 	if err := p.run(ctx); err != nil {
 		return report.Door{}, err
 	}
-	j := p.clues(ctx, p.await(ctx))
+	j := p.clues(ctx, p.families(ctx, p.await(ctx)))
 	return c.judged(p, j), nil
 }
 

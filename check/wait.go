@@ -93,6 +93,15 @@ func (w *watch) expect(tokens []plan.Token) *inbox {
 	return in
 }
 
+// also has the inbox take what comes for more tokens.
+func (w *watch) also(in *inbox, tokens []plan.Token) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range tokens {
+		w.waiters[t] = in
+	}
+}
+
 func (w *watch) forget(tokens []plan.Token) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

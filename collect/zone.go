@@ -23,6 +23,8 @@ const (
 	soaExpire   = 604800
 	hostLabel   = "mx"
 	serverLabel = "ns"
+	fourLabel   = "v4"
+	sixLabel    = "v6"
 )
 
 // A Zone is the collector's own domain in the DNS: where its mail goes, and the
@@ -86,6 +88,10 @@ func (z *Zone) answer(name string, kind uint16) (records []dns.RR, exists bool) 
 		records = append(z.mail(name, kind), z.authority(name, kind)...)
 	case key == domain && !z.Domain.IsZero():
 		records = z.mail(name, kind)
+	case key == fourLabel+"."+apex, key == hostLabel+fourLabel+"."+apex:
+		records = z.oneFamily(name, kind, key, false)
+	case key == sixLabel+"."+apex, key == hostLabel+sixLabel+"."+apex:
+		records = z.oneFamily(name, kind, key, true)
 	case key == hostLabel+"."+apex, key == serverLabel+"."+apex:
 		records = z.addresses(name, kind)
 	case strings.HasSuffix("."+domain, "."+key):
@@ -153,6 +159,26 @@ func (z *Zone) addresses(name string, kind uint16) []dns.RR {
 	}
 	return list
 }
+
+// oneFamily is what v4 and v6 have, domains whose mail comes to the collector
+// over one family alone, and what the hosts have to which it goes.
+func (z *Zone) oneFamily(name string, kind uint16, key string, six bool) []dns.RR {
+	if kind == dns.TypeMX && !strings.HasPrefix(key, hostLabel) && !z.OneFamily(six).IsZero() {
+		return []dns.RR{&dns.MX{Hdr: header(name, kind), Preference: 10, Mx: hostLabel + key}}
+	}
+	var list []dns.RR
+	for _, a := range z.Addresses {
+		if a.Unmap().Is6() == six {
+			list = append(list, addressRecord(name, kind, a)...)
+		}
+	}
+	return list
+}
+
+// OneFamily returns the domain in the zone whose mail comes to the collector
+// over IPv6 alone, or over IPv4 alone; zero where it has no address of that
+// family.
+func (z *Zone) OneFamily(six bool) mail.Domain { return OneFamily(z.Name, z.Addresses, six) }
 
 func addressRecord(name string, kind uint16, a netip.Addr) []dns.RR {
 	a = a.Unmap()

@@ -99,6 +99,12 @@ func TestZoneAnswers(t *testing.T) {
 		{"mx.probe.example.", dns.TypeA, "NOERROR; mx.probe.example. A 192.0.2.66"},
 		{"ns.probe.example.", dns.TypeAAAA, "NOERROR; ns.probe.example. AAAA 2001:db8::66"},
 		{"mx.probe.example.", dns.TypeMX, "NOERROR; +SOA"},
+		{"v4.probe.example.", dns.TypeMX, "NOERROR; v4.probe.example. MX 10 mxv4.probe.example."},
+		{"V6.probe.example.", dns.TypeMX, "NOERROR; V6.probe.example. MX 10 mxv6.probe.example."},
+		{"mxv4.probe.example.", dns.TypeA, "NOERROR; mxv4.probe.example. A 192.0.2.66"},
+		{"mxv4.probe.example.", dns.TypeAAAA, "NOERROR; +SOA"},
+		{"mxv6.probe.example.", dns.TypeA, "NOERROR; +SOA"},
+		{"mxv6.probe.example.", dns.TypeAAAA, "NOERROR; mxv6.probe.example. AAAA 2001:db8::66"},
 		{"in.deep.probe.example.", dns.TypeMX, "NOERROR; in.deep.probe.example. MX 10 mx.probe.example."},
 		{"deep.probe.example.", dns.TypeMX, "NOERROR; +SOA"}, // RFC 8020: a name exists when one below it does
 		{"eep.probe.example.", dns.TypeMX, "NXDOMAIN; +SOA"},

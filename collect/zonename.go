@@ -3,6 +3,7 @@ package collect
 import (
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"postern/mail"
@@ -71,4 +72,22 @@ func parseTestLabel(label string) (mark string, a netip.Addr, ok bool) {
 // servable reports whether a can be the address of one host.
 func servable(a netip.Addr) bool {
 	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// OneFamily returns the domain in the zone of a collector with those addresses
+// whose mail comes to it over one family alone; zero where it has no address of
+// that family.
+func OneFamily(zone mail.Domain, addresses []netip.Addr, six bool) mail.Domain {
+	label := fourLabel
+	if six {
+		label = sixLabel
+	}
+	if zone.IsZero() || !slices.ContainsFunc(addresses, func(a netip.Addr) bool { return a.Unmap().Is6() == six }) {
+		return mail.Domain{}
+	}
+	d, err := mail.ParseDomain(label + "." + zone.ASCII())
+	if err != nil {
+		return mail.Domain{} // the zone's name is so long that there is no room
+	}
+	return d
 }

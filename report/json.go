@@ -98,6 +98,7 @@ type (
 		Sure      verdict.Sure `json:"sure"`
 		Guilty    string       `json:"guilty"`
 		Listed    string       `json:"listed"`
+		AllListed []netip.Addr `json:"all_listed"`
 		Lost      bool         `json:"lost_client_address"`
 		Smarthost bool         `json:"smarthost"`
 		Cascade   bool         `json:"cascade"`
@@ -227,7 +228,7 @@ func proofObject(p *verdict.Proof) *jsonProof {
 		Form: p.Form.ID, Hole: p.Form.Hole, Token: string(p.Token), Recipient: p.Arrival.ForwardPath,
 		AcceptedAt: p.AcceptedAt(), ArrivedAt: p.Arrival.At, Egress: p.Egress.String(), EgressName: p.EgressName,
 		Hops: []jsonHop{}, Notes: append([]string{}, p.Notes...),
-		Kind: p.Kind, Sure: p.Sure, Guilty: p.Guilty.String(), Listed: p.Listed.String(), Lost: p.Lost, Smarthost: p.Smarthost, Cascade: p.Cascade,
+		Kind: p.Kind, Sure: p.Sure, Guilty: p.Guilty.String(), Listed: p.Listed.String(), AllListed: append([]netip.Addr{}, p.AllListed...), Lost: p.Lost, Smarthost: p.Smarthost, Cascade: p.Cascade,
 		Nonce: p.Arrival.Nonce, Signs: []jsonSign{},
 	}
 	for _, s := range p.Signs {

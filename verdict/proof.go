@@ -28,8 +28,9 @@ func (j *Judgement) proof() *Proof {
 		t := j.trail(p)
 		p.Placing, p.Through = Place(t), t.Through
 		p.note(j.Evidence)
+		p.AllListed = append([]netip.Addr{p.Listed}, j.otherWays(p.Egress)...)
 		if others := j.otherWays(p.Egress); len(others) > 0 {
-			p.Notes = append(p.Notes, "other messages came from "+strings.Join(others, ", ")+": put on blocklists too")
+			p.Notes = append(p.Notes, "other messages came from "+commas(others)+": put on blocklists too")
 		}
 		return p
 	}
@@ -41,18 +42,26 @@ const maxWays = 5
 
 // otherWays returns the addresses, beside that one, from which messages of
 // this door came: some servers and proxies leave by several in turn.
-func (j *Judgement) otherWays(egress netip.Addr) []string {
-	var list []string
+func (j *Judgement) otherWays(egress netip.Addr) []netip.Addr {
+	var list []netip.Addr
 	for _, f := range j.Forms {
 		if f.State != Arrived || len(list) == maxWays {
 			continue
 		}
 		a := f.Arrival.Peer.Addr().Unmap()
-		if text := a.String(); a != egress && !slices.Contains(list, text) {
-			list = append(list, text)
+		if a != egress && !slices.Contains(list, a) {
+			list = append(list, a)
 		}
 	}
 	return list
+}
+
+func commas(list []netip.Addr) string {
+	var texts []string
+	for _, a := range list {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ", ")
 }
 
 // trail gathers what the address rule asks for.

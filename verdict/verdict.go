@@ -61,9 +61,10 @@ const (
 type Proof struct {
 	FormResult
 	Placing
-	Egress     netip.Addr // E: from where it reached the collector
-	EgressName string     // its name in the DNS or, failing that, its EHLO name
-	SeenFrom   netip.Addr // R: our address as the first hop saw it; invalid when no field tells
+	Egress     netip.Addr   // E: from where it reached the collector
+	EgressName string       // its name in the DNS or, failing that, its EHLO name
+	SeenFrom   netip.Addr   // R: our address as the first hop saw it; invalid when no field tells
+	AllListed  []netip.Addr // every address that will be put on blocklists: that of this message, and those of others
 	Hops       []mail.Received
 	Through    bool     // at a proxy: the collector got it in the session whose banner we read
 	Notes      []string // what the addresses tell besides

@@ -70,6 +70,7 @@ type source struct {
 	lasting   bool                                      // the collector goes on when we are done
 	address   netip.Addr                                // of a collector elsewhere
 	backup    func(netip.Addr, mail.Domain) mail.Domain // names tests in the zone of a collector elsewhere
+	oneFamily func(six bool) mail.Domain                // the same of a family alone
 	stop      func()                                    // ends what start began, and waits
 }
 
@@ -84,9 +85,9 @@ func (s *source) apply(o *check.Options) {
 	if s.address.IsValid() {
 		o.CollectorIP = s.address
 	}
-	o.Backup = s.backup
+	o.Backup, o.OneFamily = s.backup, s.oneFamily
 	if s.zone != nil {
-		o.Backup = s.zone.BackupNameOf
+		o.Backup, o.OneFamily = s.zone.BackupNameOf, s.zone.OneFamily
 	}
 }
 

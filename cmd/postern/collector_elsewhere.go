@@ -38,6 +38,7 @@ func (f *collectorFlags) startRemote(ctx context.Context, r *resolve.Resolver) (
 	}
 	if zone, err := mail.ParseDomain(about.Zone); err == nil {
 		s.backup = backupIn(zone)
+		s.oneFamily = func(six bool) mail.Domain { return collect.OneFamily(zone, about.Addresses, six) }
 	}
 	return s, nil
 }
