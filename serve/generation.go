@@ -47,7 +47,7 @@ func prove(s Settings, users []policy.User, around policy.Surroundings) (*genera
 	if fatal != nil {
 		return nil, fatal
 	}
-	g.policy, g.warnings = p, problem.All(warnings)
+	g.policy, g.warnings = p, append(problem.All(warnings), problem.All(s.Exposed())...)
 	g.proof = p.Prove()
 	if !g.proof.Closed() {
 		e := &NotClosedError{}

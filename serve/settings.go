@@ -1,21 +1,30 @@
 package serve
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
 	"postern/guard"
 	"postern/internal/deliver"
 	"postern/internal/problem"
+	"postern/internal/state"
 	"postern/policy"
 	"postern/smtp"
 )
+
+// A Secret is a file that holds a key or a login, and where it is named.
+type Secret struct {
+	File string
+	At   problem.Pos
+}
 
 // Settings is one configuration: everything that a reload can change, each
 // with its place where a person wrote it.
 type Settings struct {
 	File      string        // the configuration file; "" when there is none
 	Files     []string      // what else was read for it, or is named in it
+	Secrets   []Secret      // those of Files that hold a secret
 	State     string        // the state folder; "": the default
 	Policy    policy.Source // hostname, listeners, domains, users, trusted clients
 	Listeners []Listener    // one for each of the policy's, by name
@@ -108,4 +117,13 @@ func (a Audit) every() time.Duration {
 type Log struct {
 	Level string // debug, info, warn, error
 	JSON  bool
+}
+
+// Exposed says which secrets others than the relay could read or write.
+func (s Settings) Exposed() error {
+	var found []error
+	for _, secret := range s.Secrets {
+		found = append(found, state.Secret(secret.File, secret.At))
+	}
+	return errors.Join(found...)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -69,7 +70,8 @@ func (p *place) check(file string) *checkFact {
 	}
 	settings, err := p.settings()
 	if err == nil {
-		_, err = serve.Ways(settings)
+		_, ways := serve.Ways(settings)
+		err = errors.Join(ways, settings.Exposed())
 	}
 	add(err)
 	fact.Taken = fact.stops() == 0

@@ -5,11 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/user"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"postern/internal/doctor"
+	"postern/internal/problem"
 	"postern/internal/resolve"
+	"postern/internal/state"
 	"postern/serve"
 )
 
@@ -104,8 +109,8 @@ func printFindings(c *cobra.Command, list []doctor.Finding, asJSON bool) error {
 }
 
 // patient is the relay as the doctor wants to know it.
-func patient(s serve.Settings, state, outgoing string) doctor.Server {
-	d := doctor.Server{Hostname: s.Policy.Hostname, State: state, Reserve: 256 << 20, ReservePercent: 10, Outgoing: outgoing}
+func patient(s serve.Settings, dir, outgoing string) doctor.Server {
+	d := doctor.Server{Hostname: s.Policy.Hostname, State: dir, Reserve: 256 << 20, ReservePercent: 10, Outgoing: outgoing}
 	for _, l := range s.Listeners {
 		d.Listeners = append(d.Listeners, doctor.Listener{Name: l.Name, Role: l.Role.String(), Addrs: l.Addrs})
 	}
@@ -113,12 +118,53 @@ func patient(s serve.Settings, state, outgoing string) doctor.Server {
 	for _, o := range s.Policy.Domains {
 		d.Domains = append(d.Domains, o.Name)
 	}
+	secret := func(path string) (at problem.Pos, ok bool) {
+		for _, x := range s.Secrets {
+			if x.File == path {
+				return x.At, true
+			}
+		}
+		return problem.Pos{File: s.File}, false
+	}
+	for _, path := range s.Files {
+		at, is := secret(path)
+		d.Files = append(d.Files, doctor.File{Path: path, At: at, Secret: is})
+	}
+	d.Reader, d.ReaderName = goesOnAs(dir, s.File == "")
 	if s.TLS.File != "" {
 		if pair, err := tls.LoadX509KeyPair(s.TLS.File, s.TLS.Key); err == nil {
 			d.Certificate = &pair
 		}
 	}
 	return d
+}
+
+// goesOnAs is the user whom a relay goes on as: to whom its state folder belongs,
+// or who it would be at its first start.
+func goesOnAs(dir string, local bool) (state.Reader, string) {
+	id, ok := state.Owner(dir)
+	if !ok {
+		id = os.Geteuid()
+	}
+	who, err := user.LookupId(strconv.Itoa(id))
+	var in shutIn
+	if u, none := in.who(local); !ok && none == nil && u != nil {
+		who, err = user.Lookup(u.Name)
+	}
+	r := state.Reader{User: id}
+	if err != nil {
+		return r, strconv.Itoa(id)
+	}
+	if n, err := strconv.Atoi(who.Uid); err == nil {
+		r.User = n
+	}
+	groups, _ := who.GroupIds() // without them it is in none
+	for _, g := range groups {
+		if n, err := strconv.Atoi(g); err == nil {
+			r.Groups = append(r.Groups, n)
+		}
+	}
+	return r, who.Username
 }
 
 func trustedNetworks(s serve.Settings) []netip.Prefix {

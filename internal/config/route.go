@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"postern/internal/problem"
+	"postern/internal/state"
 	"postern/mail"
 	"postern/serve"
 )
@@ -66,7 +68,7 @@ var routeBlock = block{
 		if v, ok := s.text("login"); ok && via != "smarthost" {
 			r.stop(v.at, "login is for a smarthost: nobody else's server is told a password", `leave it out, or write via = "smarthost"`)
 		} else if ok {
-			route.Login, route.TLS = r.beside(v), "verify"
+			route.Login, route.TLS = r.secret(v), "verify"
 		}
 		s.one("tls", []string{"none", "may", "require", "verify"}, func(word string) {
 			if v, _ := s.text("tls"); route.Login != "" && word != "verify" {
@@ -98,7 +100,7 @@ var routeBlock = block{
 			}
 		}
 		if v, ok := s.text("proxy_login"); ok {
-			route.ProxyLogin = r.beside(v)
+			route.ProxyLogin = r.secret(v)
 		}
 		s.number("connections", func(n int) { route.Connections = n })
 		r.settings.Routes = append(r.settings.Routes, route)
@@ -122,6 +124,17 @@ func (r *reader) beside(v value) string {
 	return path
 }
 
+// secret is beside, for a file that holds a secret: others may not write it, and
+// should not read it.
+func (r *reader) secret(v value) string {
+	path := r.beside(v)
+	r.settings.Secrets = append(r.settings.Secrets, serve.Secret{File: path, At: v.at})
+	if stops, _ := problem.Split(state.Secret(path, v.at)); stops != nil {
+		r.problems = append(r.problems, stops)
+	}
+	return path
+}
+
 var tlsBlock = block{
 	name: "tls", says: "the host's certificate; without it, one is made that nobody vouches for",
 	words: []word{
@@ -136,7 +149,7 @@ var tlsBlock = block{
 			r.stop(s.at, "tls needs a certificate and its key", `write certificate = "cert.pem" and key = "key.pem"`)
 		}
 		if one && two {
-			r.settings.TLS = serve.Certificate{File: r.beside(certificate), Key: r.beside(key), At: certificate.at}
+			r.settings.TLS = serve.Certificate{File: r.beside(certificate), Key: r.secret(key), At: certificate.at}
 		}
 		for _, v := range s.texts("client_ca") {
 			r.settings.ClientCAs = append(r.settings.ClientCAs, r.beside(v))

@@ -14,6 +14,8 @@ import (
 
 	"postern/internal/machine"
 	"postern/internal/resolve"
+	"postern/internal/sandbox"
+	"postern/internal/state"
 	"postern/mail"
 )
 
@@ -28,7 +30,10 @@ type Server struct {
 	Reserve        uint64           // bytes that must stay free there
 	ReservePercent int              // and the share of the disk; the greater one counts
 	Certificate    *tls.Certificate // nil: none is configured
-	Outgoing       string           // a domain or host of others whose port 25 is tried; "" tries nothing
+	Files          []File           // that the configuration names: certificate, key, logins
+	Reader         state.Reader     // the user whom the relay goes on as
+	ReaderName     string
+	Outgoing       string // a domain or host of others whose port 25 is tried; "" tries nothing
 }
 
 // A Listener is one door with the addresses that it listens on.
@@ -48,6 +53,9 @@ type Machine struct {
 	DNS   DNS
 	Disk  func(path string) (machine.Space, error)
 	Clock func() (machine.Clock, error)
+	Judge func(dir string, user int) error // of the state folder
+	// Landlock is the version that the kernel has; 0: none.
+	Landlock func() int
 	// Listen opens a TCP listener, which is closed at once.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
@@ -73,7 +81,7 @@ func ThisMachine(dns *resolve.Resolver) (Machine, error) {
 	}
 	return Machine{
 		Facts: facts, Sockets: sockets, Now: time.Now(), Means: machine.MeansHere(os.DirFS("/")), DNS: dns,
-		Disk: machine.Disk, Clock: machine.ReadClock,
+		Disk: machine.Disk, Clock: machine.ReadClock, Judge: state.Judge, Landlock: sandbox.Landlock,
 		Listen: new(net.ListenConfig).Listen, Dial: new(net.Dialer).DialContext,
 	}, nil
 }
@@ -94,6 +102,9 @@ var checks = []check{
 	{"mx", checkExchangers},
 	{"resolver", checkResolver},
 	{"certificate", checkCertificate},
+	{"files", checkFiles},
+	{"state", checkState},
+	{"sandbox", checkSandbox},
 	{"disk", checkDisk},
 	{"means", checkMeans},
 	{"clock", checkClock},

@@ -13,13 +13,17 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"postern/internal/machine"
+	"postern/internal/problem"
 	"postern/internal/resolve"
+	"postern/internal/state"
 	"postern/mail"
 )
 
@@ -75,7 +79,7 @@ func healthy(t *testing.T) (Server, Machine) {
 		Certificate: certificate(t, "mx.ours.example", 60*24*time.Hour),
 	}
 	m := Machine{
-		Now: now,
+		Now: now, Judge: func(string, int) error { return nil }, Landlock: func() int { return portsVersion },
 		Facts: machine.Facts{
 			Gateways:  []netip.Addr{netip.MustParseAddr("203.0.113.1")},
 			Own:       []machine.Interface{{Name: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}, {Name: "eth0", Prefix: netip.MustParsePrefix("203.0.113.10/24")}},
@@ -123,6 +127,19 @@ func certificate(t *testing.T, name string, left time.Duration) *tls.Certificate
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// file makes a file of a mode.
+func file(t *testing.T, mode os.FileMode, secret bool) File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return File{Path: path, At: problem.Pos{File: "postern.hcl", Line: 7}, Secret: secret}
+}
+
 func TestAHealthyServerHasNothingToMend(t *testing.T) {
 	s, m := healthy(t)
 	found := Run(t.Context(), s, m)
@@ -133,7 +150,7 @@ func TestAHealthyServerHasNothingToMend(t *testing.T) {
 			t.Errorf("%s %s: %s", f.Level, f.Check, f.What)
 		}
 	}
-	for _, name := range []string{"listener", "reach", "trust", "hostname", "mx", "resolver", "certificate", "disk", "clock"} {
+	for _, name := range []string{"listener", "reach", "trust", "hostname", "mx", "resolver", "certificate", "disk", "clock", "state", "sandbox"} {
 		if !seen[name] {
 			t.Errorf("check %s said nothing", name)
 		}
@@ -186,6 +203,25 @@ func TestRun(t *testing.T) {
 		{"the gateway is trusted", func(s *Server, _ *Machine) {
 			s.Trusted = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/29")}
 		}, "trust", Problem, "default gateway 203.0.113.1"},
+		{"others may write the state folder", func(_ *Server, m *Machine) {
+			m.Judge = func(dir string, _ int) error {
+				return problem.At(problem.Pos{File: dir}, "others may write it (mode 0777)", "chmod go-w "+dir)
+			}
+		}, "state", Problem, "others may write it"},
+		{"a key that the relay's user may not read", func(s *Server, _ *Machine) {
+			s.Files, s.Reader, s.ReaderName = []File{file(t, 0o600, true)}, state.Reader{User: os.Geteuid() + 4711}, "postern"
+		}, "files", Problem, "user postern, who may not read"},
+		{"a key that all may read", func(s *Server, _ *Machine) {
+			s.Files, s.Reader = []File{file(t, 0o644, true)}, state.Reader{User: os.Geteuid()}
+		}, "files", Warning, "may read it (mode 0644)"},
+		{"a login that all may write", func(s *Server, _ *Machine) {
+			s.Files, s.Reader = []File{file(t, 0o666, true)}, state.Reader{User: os.Geteuid()}
+		}, "files", Problem, "may write it (mode 0666)"},
+		{"a certificate that all may read", func(s *Server, _ *Machine) {
+			s.Files, s.Reader, s.ReaderName = []File{file(t, 0o644, false)}, state.Reader{User: os.Geteuid()}, "postern"
+		}, "files", OK, "user postern can read"},
+		{"a kernel without Landlock", func(_ *Server, m *Machine) { m.Landlock = func() int { return 0 } }, "sandbox", Warning, "no Landlock"},
+		{"a kernel whose Landlock knows no ports", func(_ *Server, m *Machine) { m.Landlock = func() int { return 3 } }, "sandbox", Note, "not from ports"},
 		{"a bridge is trusted", func(s *Server, m *Machine) {
 			s.Trusted = []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}
 			m.Facts.Own = append(m.Facts.Own, machine.Interface{Name: "docker0", Prefix: netip.MustParsePrefix("172.17.0.1/16"), Bridge: true})

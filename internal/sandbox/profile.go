@@ -101,8 +101,7 @@ func (w Walls) String() string {
 // part of it is no error; Walls says what holds.
 func Enter(p Profile) (Walls, error) {
 	w := Walls{}
-	if abi, err := ll.LandlockGetABIVersion(); err == nil && abi >= landlockLeast {
-		w.Landlock = min(abi, landlockMost)
+	if w.Landlock = Landlock(); w.Landlock > 0 {
 	}
 	rules, missing := p.rules()
 	w.Missing = missing
@@ -124,6 +123,16 @@ const (
 	mayWrite     = mayRead | mayWriteFile | ll.AccessFSRemoveFile | ll.AccessFSRemoveDir | ll.AccessFSMakeReg |
 		ll.AccessFSMakeDir | ll.AccessFSMakeSock | ll.AccessFSRefer // a Maildir moves from tmp to new
 )
+
+// Landlock returns the version of Landlock that this kernel has; 0 where it has
+// none that is of use.
+func Landlock() int {
+	abi, err := ll.LandlockGetABIVersion()
+	if err != nil || abi < landlockLeast {
+		return 0
+	}
+	return min(abi, landlockMost)
+}
 
 // rules are the profile's as Landlock has them, and what is not there.
 func (p Profile) rules() (rules []landlock.Rule, missing []string) {
