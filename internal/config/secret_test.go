@@ -40,7 +40,11 @@ route "default" {
 	for _, c := range []struct {
 		name, place string
 	}{{"login", "12:17"}, {"proxy", "14:17"}, {"key.pem", "7:17"}} {
-		for mode, want := range map[os.FileMode]string{0o600: "", 0o640: "", 0o644: "may read it", 0o666: "may write it"} {
+		for _, m := range []struct {
+			mode os.FileMode
+			want string
+		}{{0o600, ""}, {0o640, ""}, {0o644, "may read it"}, {0o666, "may write it"}} {
+			mode, want := m.mode, m.want
 			file := filepath.Join(dir, c.name)
 			if err := os.Chmod(file, mode); err != nil {
 				t.Fatal(err)

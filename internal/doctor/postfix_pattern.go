@@ -157,9 +157,10 @@ func sample(re *syntax.Regexp) []string {
 			all = longer[:min(len(longer), maxSamples)]
 		}
 		return all
-	default:
-		return []string{""} // what matches a place, or nothing at all
+	case syntax.OpNoMatch, syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText,
+		syntax.OpWordBoundary, syntax.OpNoWordBoundary, syntax.OpRepeat: // a place; the last is gone when simplified
 	}
+	return []string{""}
 }
 
 // member returns a character of a class that a name or an address may have.
