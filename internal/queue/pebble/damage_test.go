@@ -28,7 +28,7 @@ import (
 func places(t *testing.T) int {
 	s := os.Getenv("POSTERN_DAMAGE")
 	if s == "" {
-		return 6
+		return 4
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -123,7 +123,7 @@ func store(t *testing.T, disk vfs.FS, path string, b []byte) {
 	t.Helper()
 	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
 	if err == nil {
-		_, err = f.Write(b)
+		_, err = f.Write(bytes.Clone(b)) // in memory it spoils them under the race detector
 		err = errors.Join(err, f.Sync(), f.Close())
 	}
 	if err != nil {

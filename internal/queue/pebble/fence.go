@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -266,9 +267,10 @@ const manifestPrefix = "MANIFEST-"
 func twinOf(name string) string { return "copy-of-" + name }
 
 func (t *twins) Write(p []byte) (int, error) {
+	same := bytes.Clone(p) // a file may spoil what it has written
 	n, err := t.File.Write(p)
 	if err == nil {
-		_, err = t.second.Write(p)
+		_, err = t.second.Write(same)
 	}
 	return n, err
 }

@@ -236,7 +236,7 @@ func (l *ledger) write() error {
 	}
 	l.chain = link(b, l.chain)
 	for l.ready < l.size+int64(len(b)) {
-		if _, err := l.file.WriteAt(zeros[:], l.ready); err != nil {
+		if _, err := l.file.WriteAt(make([]byte, ledgerStep), l.ready); err != nil {
 			return err
 		}
 		l.ready += ledgerStep
@@ -245,8 +245,6 @@ func (l *ledger) write() error {
 	l.size += int64(len(b))
 	return err
 }
-
-var zeros [ledgerStep]byte
 
 // sync makes all that was entered stable.
 func (l *ledger) sync() error {
