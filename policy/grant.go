@@ -31,11 +31,11 @@ func Reasons() []Reason { return []Reason{Authenticated, TrustedPeer, Inbound} }
 
 // A Client is who asks, as far as it is known.
 type Client struct {
-	Listener  string     // the name of the listener
-	Addr      netip.Addr // an IPv4 address in its own form, never mapped
-	TLS       bool
-	Identity  string // who logged in; "" for nobody
-	Suspended bool   // trust in this address was withdrawn at run time
+	Listener  string     `json:"listener"` // the name of the listener
+	Addr      netip.Addr `json:"addr"`     // an IPv4 address in its own form, never mapped
+	TLS       bool       `json:"tls"`
+	Identity  string     `json:"identity,omitempty"`  // who logged in; "" for nobody
+	Suspended bool       `json:"suspended,omitempty"` // trust in this address was withdrawn at run time
 }
 
 // A Destination is one address that a granted message goes to.

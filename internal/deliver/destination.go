@@ -61,7 +61,9 @@ type destination struct {
 
 // Sums count what became of deliveries.
 type Sums struct {
-	Delivered, Deferred, Failed uint64
+	Delivered uint64 `json:"delivered"`
+	Deferred  uint64 `json:"deferred"`
+	Failed    uint64 `json:"failed"`
 }
 
 // A health is what an attempt tells about its destination.

@@ -10,9 +10,9 @@ import (
 
 // A Pos is a place in a text that a person wrote. The zero Pos is none.
 type Pos struct {
-	File   string
-	Line   int // from 1
-	Column int // in characters, from 1; 0: the line as a whole
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`   // from 1
+	Column int    `json:"column,omitempty"` // in characters, from 1; 0: the line as a whole
 }
 
 // IsZero reports whether p is no place at all.
