@@ -130,7 +130,7 @@ func TestChangedUsersAreInForceAtOnce(t *testing.T) {
 			t.Errorf("disabled: %s", got)
 		}
 	}
-	if list := r.queued(); len(list) != 3 || !strings.Contains(list[2].Hold, "identity_gone") {
+	if list := r.queued(); len(list) != 3 || !strings.Contains(list[2].Hold, "is disabled") {
 		t.Errorf("queue = %+v", list)
 	}
 	before := r.current.Load()
