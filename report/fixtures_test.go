@@ -282,6 +282,9 @@ func fixtures() map[string]Report {
 		"no-collector": reported("mx.victim.example", address(four, nil, tested(four, 25, trap.with(func(s *server) {
 			s.blind, s.until, s.unknown = "there is no collector", time.Time{}, mail.NewReply(250, "2.1.5", "Ok")
 		})))),
+		"no-postmaster": reported("mx.victim.example", address(four, nil, tested(four, 25, exim.with(func(s *server) {
+			s.control = s.unknown
+		})))),
 		"trap": reported("mx.victim.example", address(four, nil, tested(four, 25, trap))),
 		"greylisted": reported("mx.victim.example", address(four, nil, tested(four, 25, postfix.with(func(s *server) {
 			s.put, s.control, s.unknown = "greylisted, try again later", mail.NewReply(451, "4.7.1", "greylisted, try again later"), mail.Reply{}

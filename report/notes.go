@@ -124,7 +124,7 @@ var notes = []note{
 	{granted("socks5-bind"), "lets strangers wait for connections at its address (BIND)", nil},
 	{granted("socks5-udp"), "relays strangers' datagrams (UDP ASSOCIATE)", nil},
 	{func(d *Door) bool { return d.Elsewhere != nil && d.Verdict != verdict.Closed }, "leads strangers to other ports too", nil},
-	{func(d *Door) bool { return d.CatchAll && d.Verdict != verdict.Accepts }, "takes mail for unknown recipients of its own domain (catch-all)", nil},
+	{func(d *Door) bool { return d.CatchAll && d.Verdict != verdict.Accepts && d.Backscatter == nil }, "takes mail for unknown recipients of its own domain (catch-all)", nil},
 	{func(d *Door) bool { return d.NoPostmaster() != "" }, "refuses mail for its postmaster, which each of its domains must take (RFC 5321 section 4.5.1)", nil},
 }
 
