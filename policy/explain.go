@@ -9,13 +9,13 @@ import (
 
 // A Step is one thing that was looked at on the way to a decision.
 type Step struct {
-	Command string      `json:"command"`          // CONNECT, MAIL or RCPT
-	Rule    string      `json:"rule,omitempty"`   // the name of the rule; "" for what only sets the scene
-	Asks    string      `json:"asks,omitempty"`   // what was asked
-	Found   string      `json:"found,omitempty"`  // what was found
-	Source  string      `json:"source,omitempty"` // where the rule is described
-	At      problem.Pos `json:"at,omitzero"`      // the line of the configuration that it rests on
-	Refused bool        `json:"refused"`
+	Command string      // CONNECT, MAIL or RCPT
+	Rule    string      // the name of the rule; "" for what only sets the scene
+	Asks    string      // what was asked
+	Found   string      // what was found
+	Source  string      // where the rule is described
+	At      problem.Pos // the line of the configuration that it rests on
+	Refused bool
 }
 
 // An Explanation is a decision with all that led to it.
