@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ must be the one that it deserves.`,
 			case list:
 				return listSpecimens(c.OutOrStdout(), asJSON)
 			case judge:
-				return judgeLab(c.Context(), c.OutOrStdout(), only)
+				return judgeLab(c.Context(), c.OutOrStdout(), newLive(c.ErrOrStderr(), true), only)
 			}
 			return runLab(c.Context(), c.OutOrStdout(), port, only)
 		},
@@ -200,7 +201,7 @@ const labWait = 8 * time.Second
 const labPause = 20 * time.Millisecond
 
 // judgeLab runs every specimen and judges it, and prints the score.
-func judgeLab(ctx context.Context, w io.Writer, only []string) error {
+func judgeLab(ctx context.Context, w io.Writer, live *live, only []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f := collectorFlags{standIns: map[uint16]uint16{443: 0, 465: 0, 587: 0}}
@@ -227,11 +228,50 @@ func judgeLab(ctx context.Context, w io.Writer, only []string) error {
 		Resolver: labNames{},
 	}
 	source.apply(&o)
+	o.Progress = newJudging(l, live).event
 	results, err := lab.Check(ctx, l, o)
+	live.end()
 	if err != nil {
 		return &exit{code: exitService, err: err}
 	}
 	return printScore(w, l, results)
+}
+
+// A judging tells a terminal how far the lab's own check is.
+type judging struct {
+	live *live
+
+	mu   sync.Mutex
+	left map[netip.AddrPort]string // the names of those that are not judged yet
+	of   int
+}
+
+func newJudging(l *lab.Lab, live *live) *judging {
+	j := &judging{live: live, left: map[netip.AddrPort]string{}, of: len(l.Specimens)}
+	for _, s := range l.Specimens {
+		j.left[s.Addr] = s.Name
+	}
+	return j
+}
+
+func (j *judging) event(e check.Event) {
+	if e.Step != check.Judged {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.left, e.Addr)
+	j.live.say(j.text())
+}
+
+// text says how many are judged, and names those that are waited for.
+func (j *judging) text() string {
+	names := slices.Sorted(maps.Values(j.left))
+	text := fmt.Sprintf("%d of %d judged", j.of-len(names), j.of)
+	if len(names) > 0 {
+		text += "; waiting for " + strings.Join(names, ", ")
+	}
+	return text
 }
 
 func printScore(w io.Writer, l *lab.Lab, results []lab.Result) error {

@@ -99,6 +99,24 @@ func (l *live) draw(e check.Event) {
 	l.shown = true
 }
 
+// say shows a line on a terminal, in place of the one before.
+func (l *live) say(text string) {
+	if l.terminal == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	width, _, err := term.GetSize(int(l.terminal.Fd()))
+	if err != nil || width < 20 {
+		width = 80
+	}
+	if r := []rune(text); len(r) > width-1 {
+		text = string(r[:width-1])
+	}
+	fmt.Fprintf(l.w, "\r\x1b[K%s", text)
+	l.shown = true
+}
+
 // finished is told of each target of many.
 func (l *live) finished(n, of int) {
 	if l.quiet || of < 2 {
