@@ -198,11 +198,12 @@ func (r *Relay) short(err error) {
 	if !now {
 		return
 	}
-	why, level := "a client could not be let in", slog.LevelWarn
-	if netop.Exhausted(err) {
-		why, level = "no descriptor or memory is left: new clients are told to come again; raise LimitNOFILE, or lower connections in limits", slog.LevelError
+	if !netop.Exhausted(err) {
+		r.o.Log.LogAttrs(context.Background(), slog.LevelWarn, "a client could not be let in", slog.Int("times", n), attr.Err(err))
+		return
 	}
-	r.o.Log.LogAttrs(context.Background(), level, why, slog.Int("times", n), attr.Err(err))
+	r.o.Log.LogAttrs(context.Background(), slog.LevelError, "no descriptor or memory is left: new clients are told to come again; raise LimitNOFILE, or lower connections in limits",
+		slog.Int("times", n), attr.Err(err))
 }
 
 // seldom lets one in a minute be told, with how many there were.

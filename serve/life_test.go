@@ -56,7 +56,7 @@ func earOf(t *testing.T, address string, deaf bool) (e *ear, clients <-chan net.
 	t.Cleanup(func() { l.Close() })
 	socket, _ := l.(*net.TCPListener)
 	e = must(newEar("mx", socket, &knocks{}, func(error) {}))
-	t.Cleanup(func() { e.Close() })
+	t.Cleanup(func() { _ = e.Close() })
 	let := make(chan net.Conn, 1)
 	if !deaf {
 		go func() {
@@ -118,8 +118,8 @@ func TestPartThatEnds(t *testing.T) {
 		kill func(r *running)
 		want string
 	}{
-		{"a listener", func(r *running) { (*r.ears.Load())[indexOf(r, "mx")].Close() }, `listener "mx" on 127.0.0.1:`},
-		{"the metrics", func(r *running) { (*r.ears.Load())[indexOf(r, MetricsSocket)].Close() }, "metrics: "},
+		{"a listener", func(r *running) { _ = (*r.ears.Load())[indexOf(r, "mx")].Close() }, `listener "mx" on 127.0.0.1:`},
+		{"the metrics", func(r *running) { _ = (*r.ears.Load())[indexOf(r, MetricsSocket)].Close() }, "metrics: "},
 		{"the control socket", func(r *running) { r.control.Close() }, "control socket: "},
 		{"the queue's watch", func(r *running) { _ = r.queue.Close() }, "queue: it has ended, and nobody told it to"},
 	} {

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"postern/mail"
 )
 
 // A limit of descriptors is the whole process's, so a process of its own has
@@ -47,7 +45,7 @@ func outOfDescriptors(t *testing.T) {
 	served := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
-		served <- (&Server{Name: "mx.test", Handler: HandlerFunc(func(context.Context, *Peer) (Session, mail.Reply) { return &sink{}, mail.Reply{} })}).Run(ctx, l)
+		served <- manySinks().Run(ctx, l)
 	}()
 	greeting := func(c net.Conn) string {
 		t.Helper()

@@ -13,6 +13,20 @@ import (
 	"postern/mail"
 )
 
+// manySinks is a server that has a sink for each of its clients.
+func manySinks() *Server {
+	return &Server{Name: "mx.example", Handler: HandlerFunc(func(context.Context, *Peer) (Session, mail.Reply) { return &sink{}, mail.Reply{} })}
+}
+
+// leaves hangs up and waits for the server to see it.
+func (d *dialogue) leaves() {
+	d.t.Helper()
+	d.conn.Close()
+	if err := <-d.done; err == nil {
+		d.t.Error("a client that hung up has quit")
+	}
+}
+
 const hello = "EHLO c.example\r\n"
 
 // A session that brings no message ends, whatever it says meanwhile.
@@ -66,8 +80,7 @@ func TestBarrenSession(t *testing.T) {
 				if c.most == 0 && said < 300 || c.most > 0 && (said > c.most || said < c.most-2) {
 					t.Errorf("it could say so %d times, want %d", said, c.most)
 				}
-				d.conn.Close()
-				<-d.done
+				d.leaves()
 			})
 		})
 	}
@@ -78,7 +91,7 @@ func TestBarrenSession(t *testing.T) {
 func TestCrowd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var friend bool
-		srv := serverFor(&sink{})
+		srv := manySinks()
 		srv.Limits.Connections = 10
 		srv.Known = func(netip.Addr) bool { return friend }
 		come := func(as bool, code string) *dialogue {
@@ -117,8 +130,7 @@ func TestCrowd(t *testing.T) {
 			d.expect("250")
 		}
 		for _, d := range append(crowd, regular, friendly) {
-			d.conn.Close()
-			<-d.done
+			d.leaves()
 		}
 	})
 }
@@ -126,7 +138,7 @@ func TestCrowd(t *testing.T) {
 // A server that another one replaces ends no session in the middle of anything.
 func TestRetire(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		srv := serverFor(&sink{})
+		srv := manySinks()
 		idle, busy, always := converse(t, t.Context(), srv), converse(t, t.Context(), srv), converse(t, t.Context(), srv)
 		for _, d := range []*dialogue{idle, busy, always} {
 			d.expect("220")
@@ -161,8 +173,7 @@ func TestRetire(t *testing.T) {
 			t.Errorf("one that always speaks went on for %v", took)
 		}
 		for _, d := range []*dialogue{busy, always} {
-			d.conn.Close()
-			<-d.done
+			d.leaves()
 		}
 	})
 }
@@ -173,7 +184,7 @@ func TestRetiredRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &Server{Name: "mx.example", Handler: HandlerFunc(func(context.Context, *Peer) (Session, mail.Reply) { return &sink{}, mail.Reply{} })}
+	srv := manySinks()
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(t.Context(), l) }()
 	c, err := net.Dial("tcp", l.Addr().String())

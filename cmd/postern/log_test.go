@@ -73,8 +73,10 @@ domain "example.org" {
   recipients = ["anna"]
 }
 limits {
-  greet_pause     = "0s"
-  new_connections = "100000/m"
+  greet_pause         = "0s"
+  new_connections     = "100000/m"
+  stranger_messages   = "100000/m"
+  stranger_recipients = "100000/m"
 }
 `
 	if err := os.WriteFile(filepath.Join(dir, "postern.hcl"), []byte(text), 0o600); err != nil {

@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -67,7 +66,7 @@ func run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	defer func() { // what was said last is heard, in peace or not
 		if words, ok := root.ErrOrStderr().(*outlet); ok {
-			words.flush(time.Second)
+			words.flush()
 		}
 	}()
 	err := root.ExecuteContext(ctx)

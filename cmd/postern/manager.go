@@ -28,7 +28,7 @@ type minder struct {
 func (m *minder) phase(p serve.Phase) {
 	switch p {
 	case serve.Serving:
-		m.words.flush(time.Second) // who is told finds what was said before
+		m.words.flush() // who is told finds what was said before
 		m.note(m.manager.Ready(m.relay.Summary(context.Background())))
 	case serve.Reloading:
 		m.note(m.manager.Reloading())

@@ -122,12 +122,15 @@ func (o *outlet) ails() string {
 	return ""
 }
 
-// flush waits until all is written, but no longer than patience.
-func (o *outlet) flush(patience time.Duration) {
+// flushPatience is for a reader that is awake.
+const flushPatience = time.Second
+
+// flush waits until all is written, but not for a reader that sleeps.
+func (o *outlet) flush() {
 	o.mu.Lock()
 	idle := o.idle
 	o.mu.Unlock()
-	t := time.NewTimer(patience)
+	t := time.NewTimer(flushPatience)
 	defer t.Stop()
 	select {
 	case <-idle:

@@ -112,7 +112,7 @@ func TestOutlet(t *testing.T) {
 					t.Errorf("it says %q, want %q", got, c.want)
 				}
 				before := time.Now()
-				o.flush(time.Second)
+				o.flush()
 				if stuck := c.got == nil; (time.Since(before) == time.Second) != stuck {
 					t.Errorf("flush took %v", time.Since(before))
 				}

@@ -282,7 +282,7 @@ func atOnce(w *outlet) (stop func()) {
 			case s := <-c:
 				if n > 0 {
 					fmt.Fprintln(w, "postern: ended at once by a second signal; what was answered 250 is on disk")
-					w.flush(time.Second)
+					w.flush()
 					os.Exit(signalled(s))
 				}
 			case <-done:

@@ -125,6 +125,8 @@ func TestReserve(t *testing.T) {
 			t.Errorf("waited %v with a descriptor in reserve", waited)
 		}
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Errorf("Accept = %v", err)
+		}
 	})
 }
