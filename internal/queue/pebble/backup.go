@@ -44,17 +44,17 @@ func (q *Queue) Backup(_ context.Context, dir string) error {
 
 // bookCopy gives a copy of the store a ledger, after it was compared with that
 // of the store as it was before.
-func (s *store) bookCopy(dir string, must *account) error {
+func (s *store) bookCopy(dir string, must *account) (err error) {
 	lock, err := lib.LockDirectory(dir, s.fence)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	db, err := openAt(s.fence, dir, lock)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, closeDB(db)) }()
 	b, err := s.balance(must, db)
 	if err == nil {
 		err = (&survey{folder: &folder{fs: s.fence, dir: dir}}).lacks(b)

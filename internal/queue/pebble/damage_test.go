@@ -252,7 +252,7 @@ func (s shelf) law(t *testing.T, what string, disk *vfs.MemFS, sound bool) {
 		}
 		return
 	}
-	defer q.Close()
+	defer func() { _ = q.Close() }()
 	if sound && len(said) > 0 {
 		t.Errorf("%s: reported %v", what, said)
 	}
@@ -282,7 +282,7 @@ func (s shelf) salvaged(t *testing.T, what string, disk *vfs.MemFS, sound bool) 
 		t.Errorf("%s: what was salvaged: %v", what, err)
 		return
 	}
-	defer q.Close()
+	defer func() { _ = q.Close() }()
 	if sum, err := q.Verify(t.Context()); err != nil || len(sum.Faults) > 0 || sum.Messages != got.Messages {
 		t.Errorf("%s: what was salvaged: %+v, %v", what, sum, err)
 	}

@@ -53,7 +53,7 @@ func TestFullEmptiedTakesMailAgain(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer q.Close()
+				defer func() { _ = q.Close() }()
 				var ids []string
 				text := queuetest.Text(1, 8_000_000)
 				for refused := 0; refused < 2; { // at first, some of what is taken is not needed
@@ -107,7 +107,7 @@ func TestStartWithoutRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer q.Close()
+		defer func() { _ = q.Close() }()
 		for range 10 {
 			free = 500 << 20
 			if err := q.Room(0); err != nil {
@@ -140,7 +140,7 @@ func TestFolderGoesAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer q.Close()
+		defer func() { _ = q.Close() }()
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = q.Run(ctx) })
