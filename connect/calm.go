@@ -48,9 +48,9 @@ func (c *calm) Read(p []byte) (int, error) {
 func (c *calm) take(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if grown := time.Since(c.since) / calmEach; grown > 0 {
-		c.since = c.since.Add(grown * calmEach)
-		c.left = min(calmFrames, c.left+int(min(grown, calmFrames)))
+	if past := time.Since(c.since); past >= calmEach {
+		c.since = c.since.Add(past.Truncate(calmEach))
+		c.left = min(calmFrames, c.left+int(min(past/calmEach, calmFrames)))
 	}
 	c.left -= n
 	return c.left >= 0

@@ -143,15 +143,15 @@ func TestAStrangerWhoNamesTheOwnerOfAnAlias(t *testing.T) {
 	})
 }
 
-// What a sender wishes of notices goes to whom they named, and not to whom an
+// What a sender wishes of notices (NOTIFY=SUCCESS,FAILURE is 6) goes to whom they named, and not to whom an
 // alias forwards to.
 func TestWishesEndAtAnAlias(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{
-		{"<anna@ours.example>", "<b@far.example>", "QQ314 HDRS SUCCESS,FAILURE rfc822;a+2Bb"},
+		{"<anna@ours.example>", "<b@far.example>", "QQ314 HDRS 6 rfc822;a+2Bb"},
 		{"<anna@ours.example>", "<both@ours.example>", "none"},
 		{"<owner@ours.example>", "<both@ours.example>", "none"},
 		{"<>", "<both@ours.example>", "none"},
-		{"<owner@ours.example>", "<both@ours.example> <b@far.example>", "QQ314 HDRS SUCCESS,FAILURE rfc822;a+2Bb; none"},
+		{"<owner@ours.example>", "<both@ours.example> <b@far.example>", "QQ314 HDRS 6 rfc822;a+2Bb; none"},
 	} {
 		bubble(t, nil, func(w *world) {
 			w.mx("far.example", "10 mx.far.example")

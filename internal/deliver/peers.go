@@ -18,9 +18,9 @@ const (
 type peers struct {
 	mu      sync.Mutex
 	failing map[netip.AddrPort]failure
-	clear   map[string]time.Time // hosts whose TLS failed: until when it is not tried
-	had     map[string]bool      // hosts with which TLS was made
-	whole   map[string]time.Time // hosts that offer CHUNKING and do not know BDAT: until when it is not tried
+	clear   spells          // hosts whose TLS failed, and for how long it is not tried
+	had     map[string]bool // hosts with which TLS was made
+	whole   spells          // hosts that offer CHUNKING and do not know BDAT, and for how long it is not tried
 }
 
 type failure struct {
@@ -80,10 +80,7 @@ func (p *peers) onlyPlain(key string, now time.Time) {
 	if p.had[key] {
 		return
 	}
-	if p.clear == nil || len(p.clear) >= mostPeers {
-		p.clear = map[string]time.Time{}
-	}
-	p.clear[key] = now.Add(plainFor)
+	p.clear.begin(key, now.Add(plainFor))
 }
 
 // plain reports that a host's TLS failed within the hour, and that it never had
@@ -91,31 +88,37 @@ func (p *peers) onlyPlain(key string, now time.Time) {
 func (p *peers) plain(key string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	until, ok := p.clear[key]
-	if ok && now.After(until) {
-		delete(p.clear, key)
-		ok = false
-	}
-	return ok
+	return p.clear.lasts(key, now)
 }
 
 // noChunks remembers that a host, or what stands before it, does not know BDAT.
 func (p *peers) noChunks(key string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.whole == nil || len(p.whole) >= mostPeers {
-		p.whole = map[string]time.Time{}
-	}
-	p.whole[key] = now.Add(wholeFor)
+	p.whole.begin(key, now.Add(wholeFor))
 }
 
 // chunkless reports that a host did not know BDAT within the hour.
 func (p *peers) chunkless(key string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	until, ok := p.whole[key]
+	return p.whole.lasts(key, now)
+}
+
+// spells are what holds of hosts until a time. The zero value is ready.
+type spells map[string]time.Time
+
+func (s *spells) begin(key string, until time.Time) {
+	if *s == nil || len(*s) >= mostPeers {
+		*s = spells{}
+	}
+	(*s)[key] = until
+}
+
+func (s spells) lasts(key string, now time.Time) bool {
+	until, ok := s[key]
 	if ok && now.After(until) {
-		delete(p.whole, key)
+		delete(s, key)
 		ok = false
 	}
 	return ok

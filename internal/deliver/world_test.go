@@ -346,7 +346,7 @@ func (v *visit) Close(error) {
 func (n *node) wish(s mail.SenderParams, r mail.RecipientParams) {
 	text := "none"
 	if s.EnvID != "" || s.Ret != "" || r != (mail.RecipientParams{}) {
-		text = fmt.Sprint(s.EnvID, " ", s.Ret, " ", map[mail.Notify]string{mail.NotifySuccess | mail.NotifyFailure: "SUCCESS,FAILURE"}[r.Notify], " ", r.ORcpt)
+		text = fmt.Sprint(s.EnvID, " ", s.Ret, " ", r.Notify, " ", r.ORcpt)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
