@@ -39,7 +39,10 @@ trusted_client "customer" {
 @MORE@
 }
 route "default" { via = "hold" }
-limits { new_connections = "100000/m" }
+limits {
+  new_connections   = "100000/m"
+  stranger_messages = "100000/m"
+}
 `
 
 // beforeRelay makes a world with our relay, the customer's server at port 2500, and a forwarder on

@@ -33,6 +33,9 @@ route "default" { via = "hold" }
 limits {
   connections_per_client = 200
   new_connections = "100000/m"
+  stranger_messages = "100000000/m"
+  stranger_recipients = "100000000/m"
+  stranger_bytes = "100TiB/m"
   unknown_recipients = 200
   errors = 200
   greet_pause = "0s"

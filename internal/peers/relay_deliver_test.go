@@ -44,6 +44,9 @@ route "default" { via = "mx" }
 traffic { breakout = "off" }
 limits {
   new_connections = "100000/m"
+  stranger_messages = "100000000/m"
+  stranger_recipients = "100000000/m"
+  stranger_bytes = "100TiB/m"
   per_user = "100000/d"
 }
 `

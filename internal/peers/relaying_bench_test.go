@@ -64,6 +64,9 @@ route "dead.example" {
 limits {
   connections_per_client = 500
   new_connections = "100000000/m"
+  stranger_messages = "100000000/m"
+  stranger_recipients = "100000000/m"
+  stranger_bytes = "100TiB/m"
 }
 `},
 		start: "mkdir -p /var/lib/postern\n/run/peers/postern serve --no-sandbox --config /etc/postern/postern.hcl 2>/dev/null >/dev/null &\n",
