@@ -55,6 +55,15 @@ type favours struct {
 	helos      []string
 	names      []string // verified names of clients
 	recipients []string
+	seen       map[string]bool // tables and classes that were looked through: they may name each other
+}
+
+// first reports whether something was not looked through yet.
+func (f *favours) first(kind, subject, name string) bool {
+	k := kind + " " + subject + " " + name
+	again := f.seen[k]
+	f.seen[k] = true
+	return !again
 }
 
 // maxSightings bounds how many are tried: a table may have a million lines.
@@ -76,11 +85,11 @@ func note(list *[]string, texts ...string) {
 
 // favours looks through all lists and tables that could permit.
 func (s *scope) favours() *favours {
-	f := &favours{}
+	f := &favours{seen: map[string]bool{}}
 	s.favouredClients(f, "mynetworks")
 	s.favouredClients(f, "smtpd_authorized_xclient_hosts")
 	for _, stage := range stages {
-		s.favouredBy(f, stage.subject, s.get(stage.list), 0)
+		s.favouredBy(f, stage.subject, s.get(stage.list))
 	}
 	rt := s.router()
 	for _, p := range rt.patterns(rt.get("relay_domains")) {
@@ -118,24 +127,23 @@ func (p *pattern) samples() []string {
 	return []string{strings.ToLower(p.text.text)}
 }
 
-func (s *scope) favouredBy(f *favours, subject string, list value, depth int) {
-	if depth > 8 {
-		return
-	}
+func (s *scope) favouredBy(f *favours, subject string, list value) {
 	for _, r := range restrictions(subject, list) {
 		word := strings.ToLower(r.word.text)
-		if s.isRestrictionClass(r.word.text) {
-			s.favouredBy(f, subject, s.get(r.word.text), depth+1)
+		if s.isRestrictionClass(r.word.text) && f.first("class", subject, r.word.text) {
+			s.favouredBy(f, subject, s.get(r.word.text))
 		}
 		who, ok := strings.CutPrefix(word, "check_")
 		if name := tableOf(r.argument); ok && words[word] > 0 && isTable(name.text) && word != "check_policy_service" {
-			s.favouredIn(f, strings.TrimSuffix(who, "_access"), subject, s.table(name), depth)
+			if who = strings.TrimSuffix(who, "_access"); f.first(who, subject, name.text) {
+				s.favouredIn(f, who, subject, s.table(name))
+			}
 		}
 	}
 }
 
 // favouredIn notes what an access table does not refuse.
-func (s *scope) favouredIn(f *favours, who, subject string, t *table, depth int) {
+func (s *scope) favouredIn(f *favours, who, subject string, t *table) {
 	h := &hearing{scope: s, subject: subject, bold: true}
 	samples := t.samples(func(e *entry) bool {
 		o, _ := h.action(e)
@@ -147,7 +155,7 @@ func (s *scope) favouredIn(f *favours, who, subject string, t *table, depth int)
 	})
 	for _, leaf := range t.leaves() {
 		for i := range leaf.entries {
-			s.favouredBy(f, subject, leaf.entries[i].result, depth+1)
+			s.favouredBy(f, subject, leaf.entries[i].result)
 		}
 	}
 	switch who {

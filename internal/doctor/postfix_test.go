@@ -297,6 +297,8 @@ func TestExpansion(t *testing.T) {
 		{"v = ${{3.10} >=level {3.9} ? {new} : {old}}\n", "new"},
 		{"v = ${{3.6} <level {3.6.1} ? {older} : {same}}\n", "older"},
 		{"v = $v\n", ""},
+		{"v = $mydomain\nmyhostname = x.$mydomain\n", "localdomain"}, // myhostname has no end while it is asked for
+		{"v = $mynetworks\ninet_interfaces = $mynetworks\n", ""},
 		{"v = ${unclosed\n", ""},
 		{"v = first\nv = second\n", "second"},
 		{"v = one\n  two\n\n# no end\n\tthree\nw = x\n", "one  two\tthree"},
@@ -390,6 +392,7 @@ func FuzzPostfix(f *testing.F) {
 	f.Add("mynetworks = 0.0.0.0/0\n", debianMaster, "192.0.2.0/24 OK\n")
 	f.Add("smtpd_relay_restrictions = check_sender_access hash:/etc/postfix/t, reject_unauth_destination\n", debianMaster, "a OK\nb b\n")
 	f.Add("smtpd_restriction_classes = a\na = a, warn_if_reject\nsmtpd_relay_restrictions = a check_client_access cidr:t, reject_unauth_destination", "25 inet n - n - - smtpd -o", "!::/0 a\n")
+	f.Add("smtpd_restriction_classes = a b\na = check_sender_access hash:t, b\nb = a\nsmtpd_relay_restrictions = a, reject", debianMaster, strings.Repeat("x a\ny b\nz a\n", 50))
 	f.Fuzz(func(t *testing.T, main, master, table string) {
 		set := map[string]string{"/etc/postfix/main.cf": main, "/etc/postfix/master.cf": master, "/etc/postfix/t": table}
 		at := Foreign{Dir: "/etc/postfix", Hostname: "mx.victim.example", Own: own, Read: files(set)}

@@ -51,6 +51,7 @@ func (s *scope) get(name string) value {
 	if v, ok := s.values[name]; ok {
 		return v
 	}
+	s.values[name] = value{} // what a default asks for on its way, as mydomain does of myhostname
 	e := expansion{scope: s, left: maxExpansion}
 	v := e.expand(s.raw(name).value, 0).trim()
 	s.broken[name] = e.broken
