@@ -253,6 +253,12 @@ func (s shelf) law(t *testing.T, what string, disk *vfs.MemFS, sound bool) {
 		return
 	}
 	defer func() { _ = q.Close() }()
+	after, _ := disk.List("/queue")
+	for _, name := range after {
+		if strings.Contains(name, "new") {
+			t.Errorf("%s: the start left %s behind", what, name)
+		}
+	}
 	if sound && len(said) > 0 {
 		t.Errorf("%s: reported %v", what, said)
 	}

@@ -183,7 +183,8 @@ func (f *folder) setAside(name string) error {
 
 // writeFile writes a file that is there whole or not at all.
 func writeFile(f vfs.FS, path string, b []byte) error {
-	file, err := f.Create(path+".new", vfs.WriteCategoryUnspecified)
+	temp := f.PathJoin(f.PathDir(path), "new-"+f.PathBase(path)) // a name that gets no twin
+	file, err := f.Create(temp, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func writeFile(f vfs.FS, path string, b []byte) error {
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	if err := f.Rename(path+".new", path); err != nil {
+	if err := f.Rename(temp, path); err != nil {
 		return err
 	}
 	return syncFolder(f, f.PathDir(path))
