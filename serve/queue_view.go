@@ -25,7 +25,7 @@ type QueuedMessage struct {
 	State    string        `json:"state"`
 	Hold     string        `json:"hold,omitempty"`
 	Reason   string        `json:"reason,omitempty"` // why it is still here: why it is held, or what was said last
-	Accepted time.Time     `json:"accepted"`
+	Accepted time.Time     `json:"accepted,omitzero"`
 	From     string        `json:"from"`
 	Size     int64         `json:"size"`
 	Listener string        `json:"listener"`

@@ -60,7 +60,7 @@ Exit code: 0 when every recipient would be granted, 1 when one is refused.`,
 			}
 			list := q.explain(pol)
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(jsonOf(list))
+				return json.NewEncoder(c.OutOrStdout()).Encode(jsonOf(list, q.to))
 			}
 			q.print(c.OutOrStdout(), pol, list)
 			for _, e := range list {
@@ -254,14 +254,14 @@ type explained struct {
 	Steps   []policy.Step `json:"steps"`
 }
 
-func jsonOf(list []policy.Explanation) []explained {
+func jsonOf(list []policy.Explanation, to []mail.ForwardPath) []explained {
 	var all []explained
-	for _, e := range list {
-		x := explained{Steps: e.Steps}
+	for i, e := range list {
+		x := explained{To: to[i].String(), Steps: e.Steps}
 		if e.Refusal != nil {
 			x.Reply, x.At = e.Refusal.Reply().String(), e.Refusal.At.String()
 		} else {
-			x.Granted, x.Reason, x.At, x.To = true, e.Grant.String(), e.Grant.Origin().String(), e.Grant.To().String()
+			x.Granted, x.Reason, x.At = true, e.Grant.String(), e.Grant.Origin().String()
 		}
 		all = append(all, x)
 	}

@@ -19,8 +19,8 @@ import (
 )
 
 // facts are what commands print with --json, by the command; docs/schemas has a
-// schema of each that is made of these types. The report of check, and what is
-// printed of messages and their ways, have schemas of their own in docs.
+// schema of each that is made of these types. The report of check has
+// a schema of its own in docs.
 var facts = map[string]any{
 	"check-list-forms": []formFact{},
 	"collect":          verdict.Arrival{},
@@ -28,7 +28,16 @@ var facts = map[string]any{
 	"config-show":      []settingFact{},
 	"doctor":           []doctor.Finding{},
 	"lab-list":         []specimenFact{},
+	"explain":          []explained{},
 	"prove":            policy.Proof{},
+	"queue-change":     serve.Batch{},
+	"queue-list":       serve.QueuePage{},
+	"queue-show":       serve.QueuedMessage{},
+	"release":          []serve.HeldBatch{},
+	"top":              serve.Top{},
+	"trace":            serve.Trace{},
+	"trace-tunnel":     serve.TunnelTrace{},
+	"traffic":          serve.TrafficPage{},
 	"user-list":        []listedUser{},
 	"user-locked":      serve.LockedLogins{}.Locked,
 	"version":          build{},

@@ -17,7 +17,7 @@ import (
 	"postern/internal/config"
 )
 
-var update = flag.Bool("update", false, "write packaging/systemd/postern.service anew")
+var update = flag.Bool("update", false, "write packaging/systemd/postern.service and docs/schemas anew")
 
 const units = "../../packaging/systemd/"
 

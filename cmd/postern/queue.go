@@ -133,7 +133,7 @@ while it waits for you. postern trace ID says what a message waits for.`,
 		},
 	}
 	c.Flags().BoolVar(&messages, "messages", false, "by message instead of destination")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object for each page of messages; docs/operation.schema.json describes it")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object for each page of messages; docs/schemas describes it")
 	c.Flags().IntVar(&most, "max", most, "at most `N` messages; 0: all, which is what --json prints unless it is told")
 	f.add(c)
 	p.add(c)
@@ -276,7 +276,7 @@ func queueShow() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&body, "body", false, "print the message itself, as it was accepted")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a message; docs/operation.schema.json describes it")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a message; docs/schemas describes it")
 	f.add(c)
 	p.add(c)
 	return c
@@ -432,7 +432,7 @@ func queueDo(verb, short string) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON; docs/operation.schema.json describes it")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON; docs/schemas describes it")
 	if verb == "retry" {
 		addWait(c, &wait)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -58,9 +59,10 @@ Without a name it lists who has broken out.`
 // breakoutCommand is what release and reject have in common.
 func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string) error) {
 	var p place
-	var yes, notify bool
+	var yes, notify, asJSON bool
 	c := &cobra.Command{Use: word + " [IDENTITY]", Args: cobra.MaximumNArgs(1)}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON: the breakouts, or what was done; docs/schemas describes it")
 	if word == "reject" {
 		c.Flags().BoolVar(&notify, "notify", false, "tell the sender by failure notices")
 	}
@@ -79,6 +81,9 @@ func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string
 			return controlError(c, err)
 		}
 		if len(list) == 0 {
+			if len(args) == 0 && asJSON {
+				return printed(json.NewEncoder(c.OutOrStdout()).Encode(list))
+			}
 			if len(args) > 0 {
 				return &exit{code: exitNothing, help: fmt.Sprintf("%q has not broken out, and nothing of it is held for that", args[0])}
 			}
@@ -86,7 +91,12 @@ func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string
 			return nil
 		}
 		for i := range list {
-			printBatch(c, &list[i])
+			if !asJSON {
+				printBatch(c, &list[i])
+			}
+		}
+		if len(args) == 0 && asJSON {
+			return printed(json.NewEncoder(c.OutOrStdout()).Encode(list))
 		}
 		if len(args) == 0 {
 			fmt.Fprintln(c.OutOrStdout(), "\npostern release NAME lets it go, postern reject NAME deletes it")
@@ -103,6 +113,12 @@ func breakoutCommand(word string) (*cobra.Command, func(*cobra.Command, []string
 		done, err := batches(c, control, "/breakouts/"+word, query)
 		if err != nil {
 			return err
+		}
+		if asJSON {
+			if err := printed(json.NewEncoder(c.OutOrStdout()).Encode(&done)); err != nil {
+				return err
+			}
+			return doneOf(&done, 0)
 		}
 		if done.Stay > 0 {
 			printKept(c, &done)

@@ -43,8 +43,8 @@ const Why = "breakout: "
 type Breakout struct {
 	Who   string    `json:"who"`
 	Why   string    `json:"why"`
-	Since time.Time `json:"since"`
-	Last  time.Time `json:"last"` // when it last sent
+	Since time.Time `json:"since,omitzero"`
+	Last  time.Time `json:"last,omitzero"` // when it last sent
 }
 
 // A watch is who has broken out, and what the operator has accepted.
