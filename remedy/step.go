@@ -14,6 +14,7 @@ import (
 type Step struct {
 	Text    string
 	Command string // "" when there is nothing to paste
+	Of      string // the software that alone it is for, where it is not known which it is; "": it is for all
 }
 
 // For returns what closes the holes of a port, and at the end how to see that
@@ -125,7 +126,7 @@ func (l library) each(key string, tools ...string) []Step {
 	for _, name := range tools {
 		m := l.manuals[name]
 		for _, s := range m.sections[key] {
-			steps = append(steps, Step{Text: m.title + ": " + s.Text, Command: s.Command})
+			steps = append(steps, Step{Text: s.Text, Command: s.Command, Of: m.title})
 		}
 	}
 	return append(steps, common[1:]...)

@@ -176,6 +176,9 @@ func TestFor(t *testing.T) {
 func join(steps []Step) string {
 	var b strings.Builder
 	for _, s := range steps {
+		if s.Of != "" {
+			b.WriteString(s.Of + ": ")
+		}
 		b.WriteString(s.Text + "\n" + s.Command + "\n")
 	}
 	return b.String()

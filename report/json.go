@@ -119,6 +119,7 @@ type (
 	jsonStep struct {
 		Text    string `json:"text"`
 		Command string `json:"command"`
+		Of      string `json:"of,omitempty"`
 	}
 )
 

@@ -43,11 +43,14 @@ func (l *layout) hang(first, text, rest string) {
 	}
 }
 
-// item writes a numbered step and the lines to paste for it: behind the text
-// where they fit, else below.
-func (l *layout) item(label string, n int, text, command string) {
-	first := fmt.Sprintf("  %-8s %d. ", label, n)
-	rest := indent + "   "
+// item writes a step behind its mark, and the lines to paste for it: behind the
+// text where they fit, else below.
+func (l *layout) item(label, mark, text, command string) {
+	if mark != "" {
+		mark += " "
+	}
+	first := fmt.Sprintf("  %-8s %s", label, mark)
+	rest := indent + strings.Repeat(" ", len(mark))
 	lines := fold(visible(text), width-len(first), width-len(rest))
 	last := len(lines) - 1
 	room := width - len(rest) - 2 - utf8.RuneCountInString(lines[last])

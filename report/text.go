@@ -274,10 +274,18 @@ func both(one, other remedy.Step) remedy.Step {
 }
 
 func (t *text) steps(list []remedy.Step) {
-	label := "do"
-	for i, s := range list {
-		t.item(label, i+1, s.Text, s.Command)
-		label = ""
+	label, n, of := "do", 0, ""
+	for _, s := range list {
+		mark := "-"
+		if s.Of == "" {
+			n++
+			mark = fmt.Sprintf("%d.", n)
+		} else if s.Of != of { // each is another answer to the same question
+			t.item(label, "", "If it is "+s.Of+":", "")
+			label = ""
+		}
+		t.item(label, mark, s.Text, s.Command)
+		label, of = "", s.Of
 	}
 }
 
