@@ -245,27 +245,50 @@ func (q *question) print(w io.Writer, p *policy.Policy, list []policy.Explanatio
 	}
 }
 
+// explained is what is decided of one recipient.
 type explained struct {
-	To      string        `json:"to"`
-	Granted bool          `json:"granted"`
-	Reason  string        `json:"reason,omitempty"`
-	At      string        `json:"at,omitempty"`
-	Reply   string        `json:"reply,omitempty"`
-	Steps   []policy.Step `json:"steps"`
+	To      string          `json:"to"`
+	Granted bool            `json:"granted"`
+	Reason  string          `json:"reason,omitempty"`
+	At      string          `json:"at,omitempty"` // the line that decided
+	Reply   string          `json:"reply,omitempty"`
+	Steps   []explainedStep `json:"steps"`
+}
+
+// explainedStep is one question on the way there.
+type explainedStep struct {
+	Command string `json:"command"`
+	Rule    string `json:"rule,omitempty"`
+	Asks    string `json:"asks,omitempty"`
+	Found   string `json:"found,omitempty"`
+	Source  string `json:"source,omitempty"`
+	At      string `json:"at,omitempty"`
+	Refused bool   `json:"refused,omitempty"`
 }
 
 func jsonOf(list []policy.Explanation, to []mail.ForwardPath) []explained {
-	var all []explained
+	all := make([]explained, 0, len(list))
 	for i, e := range list {
-		x := explained{To: to[i].String(), Steps: e.Steps}
+		x := explained{To: to[i].String(), Steps: make([]explainedStep, 0, len(e.Steps))}
+		for _, s := range e.Steps {
+			x.Steps = append(x.Steps, explainedStep{s.Command, s.Rule, s.Asks, s.Found, s.Source, line(s.At), s.Refused})
+		}
 		if e.Refusal != nil {
-			x.Reply, x.At = e.Refusal.Reply().String(), e.Refusal.At.String()
+			x.Reply, x.At = e.Refusal.Reply().String(), line(e.Refusal.At)
 		} else {
-			x.Granted, x.Reason, x.At = true, e.Grant.String(), e.Grant.Origin().String()
+			x.Granted, x.Reason, x.At = true, e.Grant.String(), line(e.Grant.Origin())
 		}
 		all = append(all, x)
 	}
 	return all
+}
+
+// line writes a line of the configuration; "": none.
+func line(at problem.Pos) string {
+	if at.IsZero() {
+		return ""
+	}
+	return at.String()
 }
 
 func proveCommand() *cobra.Command {
