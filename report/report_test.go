@@ -56,7 +56,7 @@ func written(t *testing.T, r Report, o TextOptions) string {
 func TestTextKeepsTo80Columns(t *testing.T) {
 	for name, r := range fixtures() {
 		for _, line := range strings.Split(written(t, r, TextOptions{}), "\n") {
-			paste := strings.HasPrefix(line, indent+"     ") && !strings.HasPrefix(line, strings.Repeat(" ", 25))
+			paste := strings.HasPrefix(line, indent+"    ") && !strings.HasPrefix(line, strings.Repeat(" ", 25))
 			if n := utf8.RuneCountInString(line); n > width && !paste && len(strings.Fields(line)) > 2 && name != "hostile" {
 				t.Errorf("%s: %d columns: %q", name, n, line)
 			}
