@@ -154,21 +154,26 @@ func (p *Policy) Lost(r Record) string {
 
 // words says to the operator why a grant was lost.
 func (c Cause) words() string {
-	if text, ok := lostWords[c]; ok {
-		return text
+	switch c {
+	case NoIdentity:
+		return "this user is disabled, or is there no more"
+	case NotYours:
+		return "this user may no longer send with this sender"
+	case NotTrusted:
+		return "its address is no trusted client any more"
+	case TrustWithdrawn:
+		return "trust in this client was withdrawn"
+	case NotTheClients:
+		return "this client may no longer send with this sender"
+	case Relaying:
+		return "its domain is none of ours any more"
+	case UnknownMailbox:
+		return "this mailbox is there no more"
+	case Unreachable:
+		return "its domain can no longer be sent to"
+	case NoSuchListener, Form, NeedTLS, NeedLogin, AuthorNotYours, NoPlace, InsideUs, MailOnly:
 	}
 	return strings.ReplaceAll(string(c), "_", " ")
-}
-
-var lostWords = map[Cause]string{
-	NoIdentity:     "this user is disabled, or is there no more",
-	NotYours:       "this user may no longer send with this sender",
-	NotTrusted:     "its address is no trusted client any more",
-	TrustWithdrawn: "trust in this client was withdrawn",
-	NotTheClients:  "this client may no longer send with this sender",
-	Relaying:       "its domain is none of ours any more",
-	UnknownMailbox: "this mailbox is there no more",
-	Unreachable:    "its domain can no longer be sent to",
 }
 
 // Notice decides whether who sent a message may be told what became of it: it

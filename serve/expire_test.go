@@ -20,7 +20,7 @@ import (
 func TestWhatNobodyDecidesAboutExpires(t *testing.T) {
 	var log strings.Builder
 	q := must(pebble.Open(pebble.Options{Dir: "queue", FS: vfs.NewMem(), Usage: func() (uint64, uint64, error) { return 1 << 40, 1 << 40, nil }}))
-	defer q.Close()
+	defer func() { must(0, q.Close()) }()
 	r := &Relay{queue: q, since: time.Now(), o: Options{Log: slog.New(slog.NewTextHandler(&log, nil))}}
 	const day, failed = 24 * time.Hour, "failed: 550 5.7.1 spam; no notice: who sent it is not proven, and a stranger is not written to"
 	put := func(ago time.Duration, note, hold string) string {

@@ -363,7 +363,7 @@ func (r *Relay) expire(ctx context.Context) error {
 			if _, err := r.queue.Expire(ctx, why, m.ID); err != nil {
 				return fmt.Errorf("delete %s, about which nobody decided: %w", m.ID, err)
 			}
-			r.o.Log.LogAttrs(ctx, slog.LevelWarn, "deleted: it "+why, attr.Message(m.ID), attr.ReversePath(m.From), attr.Peer(m.Origin.Peer))
+			r.o.Log.LogAttrs(ctx, slog.LevelWarn, "deleted: nobody decided about it", slog.String("why", why), attr.Message(m.ID), attr.ReversePath(m.From), attr.Peer(m.Origin.Peer))
 		}
 		if next == "" {
 			return nil

@@ -100,9 +100,7 @@ func (w Walls) String() string {
 // Enter shuts the whole process in, all threads of it. A kernel that lacks a
 // part of it is no error; Walls says what holds.
 func Enter(p Profile) (Walls, error) {
-	w := Walls{}
-	if w.Landlock = Landlock(); w.Landlock > 0 {
-	}
+	w := Walls{Landlock: Landlock()}
 	rules, missing := p.rules()
 	w.Missing = missing
 	// Best effort drops what this kernel cannot limit yet, nothing else.

@@ -439,10 +439,13 @@ func (e Engine) testShift(t *testing.T) {
 		if d := m.To[0].Goes[0]; !m.Origin.At.Equal(now.Add(-age)) || !d.Next.Equal(now.Add(wait)) || !d.At.Equal(now) || !m.Expires.Equal(now.Add(24*time.Hour)) {
 			t.Errorf("by %v: accepted %v, tried %v, next %v, expires %v", by, m.Origin.At.Sub(now), d.At.Sub(now), d.Next.Sub(now), m.Expires.Sub(now))
 		}
-		for ahead, want := range map[time.Duration]int{wait - time.Second: 0, wait: 1} {
-			list := r.lease(queue.Ask{Now: now.Add(ahead)})
-			if len(list) != want {
-				t.Errorf("by %v: %d leases after %v, want %d", by, len(list), ahead, want)
+		for _, c := range []struct {
+			ahead time.Duration
+			want  int
+		}{{wait - time.Second, 0}, {wait, 1}} {
+			list := r.lease(queue.Ask{Now: now.Add(c.ahead)})
+			if len(list) != c.want {
+				t.Errorf("by %v: %d leases after %v, want %d", by, len(list), c.ahead, c.want)
 			}
 			for _, l := range list {
 				_ = r.Return(t.Context(), l)
