@@ -80,7 +80,7 @@ func chapters() []chapter {
 			{"guard.Strangers", "messages that begin", g.Strangers, "stranger_messages", "`451 4.7.1 Too much from your address for now`", "that address and its network; servers try again"},
 			{"guard.StrangerRcpts", "recipients that are named", g.StrangerRcpts, "stranger_recipients", "the same", "the same"},
 			{"guard.StrangerBytes", "octets", octets{g.StrangerBytes}, "stranger_bytes", "the same", "the same"},
-			{"guard.PerAlias", "foreign addresses to which one alias forwards", g.PerAlias, "", "held for the operator; at twice as much `452 4.7.1`", "people who write to that alias"},
+			{"guard.PerAlias", "foreign addresses to which one alias forwards", g.PerAlias, "per_alias", "held for the operator; at twice as much `452 4.7.1`, and for one network (/24, IPv6: /48) at a quarter", "people who write to that alias, and first those of a network that writes much"},
 		}},
 		{"Memory", "Shares of what the machine and the control groups above the relay allow; a container of 256 MiB is enough. `GOMEMLIMIT` is set to what is left, unless it is given.", []bound{
 			{"", "of messages that come in: an eighth, at most", int64(mostFlight), "", "`452 4.3.1 Short of memory`; a quarter is kept for logins and trusted clients", "strangers in that moment; servers try again"},
