@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,10 +42,10 @@ func TestClockSteps(t *testing.T) {
 // as long as it would have.
 func TestClockSetBack(t *testing.T) {
 	start := time.Now()
-	var set time.Duration
+	var set atomic.Int64
 	bubble(t, func(o *Options) {
 		start = time.Now()
-		o.Running = func() time.Duration { return time.Since(start) - set }
+		o.Running = func() time.Duration { return time.Since(start) - time.Duration(set.Load()) }
 	}, func(w *world) {
 		w.mx("far.example", "10 mx.far.example")
 		n := w.host("mx.far.example", &node{rcpt: func(string) mail.Reply {
@@ -57,7 +58,7 @@ func TestClockSetBack(t *testing.T) {
 		after(3 * time.Minute) // its third attempt is four to six minutes after its second
 		// In a bubble the clock cannot be set; that the machine has run for four
 		// minutes more than it shows is the same.
-		set = -4 * time.Minute
+		set.Store(int64(-4 * time.Minute))
 		after(90 * time.Second)
 		if got := n.messages(); len(got) != 1 {
 			t.Errorf("by then it would have been tried: %v, left %v", got, w.left())

@@ -674,17 +674,16 @@ func TestTooManyConnections(t *testing.T) {
 		n := w.host("mx.far.example", &node{banner: mail.NewReply(421, "4.7.0", "mx.far.example Error: too many connections from 192.0.2.1")}, "198.51.100.1:25")
 		w.send("<anna@ours.example>", "<b@far.example>")
 		after(time.Second)
-		n.banner = mail.Reply{}
+		n.greets(mail.Reply{})
 		after(4 * time.Second)
 		if got := n.messages(); len(got) != 1 {
 			t.Errorf("after 5 s: %v, left %v", got, w.left())
 		}
 		after(time.Minute) // no connection is kept for so long
-		n.banner = mail.NewReply(421, "4.3.2", "Too many open sessions")
-		before := n.sessions
+		before := n.greets(mail.NewReply(421, "4.3.2", "Too many open sessions"))
 		w.send("<anna@ours.example>", "<c@far.example>")
 		after(12 * time.Hour)
-		if tries := n.sessions - before; tries < 5 || tries > 20 {
+		if tries := n.greets(mail.Reply{}) - before; tries < 5 || tries > 20 {
 			t.Errorf("it was asked %d times in twelve hours", tries)
 		}
 	})

@@ -287,6 +287,14 @@ func (n *node) Connect(context.Context, *smtp.Peer) (smtp.Session, mail.Reply) {
 	return &visit{n: n}, n.banner
 }
 
+// greets changes the banner and returns how many sessions there were.
+func (n *node) greets(banner mail.Reply) (sessions int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.banner = banner
+	return n.sessions
+}
+
 type visit struct {
 	n      *node
 	from   string
