@@ -45,11 +45,14 @@ func (j *Judgement) settle(s State, why string) {
 // the plainest form among it: a server has many notices to send then, and some
 // come late. What it relays would have come with the first.
 func (j *Judgement) returnsTheRest(accepted int) bool {
-	plain := false
+	plain, back := false, 0
 	for _, f := range j.Forms {
+		if f.State == Bounced && f.Arrival != nil {
+			back++ // with a notice of its own
+		}
 		plain = plain || f.Form.ID == "plain" && f.State == Bounced
 	}
-	return !j.Waiting && j.Blind == "" && plain && j.Count(Bounced) >= nearlyAll*accepted
+	return !j.Waiting && j.Blind == "" && plain && back >= nearlyAll*accepted
 }
 
 // nearlyAll is how many must have come back for each that has not.

@@ -57,11 +57,28 @@ func (j *Judgement) explain() {
 		}
 	}
 	for i, f := range j.Forms {
-		if id := back[recipientShape(f)]; f.State == Accepted && id != "" {
+		if id := back[recipientShape(f)]; f.State == Accepted && id != "" && !j.late(f) {
 			j.Forms[i].State = Bounced
 			j.Forms[i].Reason = "the same recipient came back in form " + id
 		}
 	}
+}
+
+// late reports whether a notice says that a form's message waits in a queue,
+// or was handed on: it is still under way.
+func (j *Judgement) late(f FormResult) bool {
+	return slices.ContainsFunc(j.Arrivals, func(a Arrival) bool { return a.Kind == Delay && slices.Contains(a.Tokens, f.Token) })
+}
+
+// lateOnes returns how many of the forms that were taken are late.
+func (j *Judgement) lateOnes() int {
+	n := 0
+	for _, f := range j.Forms {
+		if f.State == Accepted && j.late(f) {
+			n++
+		}
+	}
+	return n
 }
 
 // recipientShape is the recipient with the token taken out.
@@ -87,7 +104,7 @@ func (j *Judgement) decide() {
 	}
 	why, do := j.doubt()
 	switch n := j.Count(Accepted); {
-	case n > 0 && (why != "" || !j.keepsItsOwn() && !j.returnsTheRest(n)):
+	case n > 0 && (why != "" || j.lateOnes() > 0 || !j.keepsItsOwn() && !j.returnsTheRest(n)):
 		j.Verdict = Accepts
 		j.Why, j.Do = j.accepts(n)
 	case why != "":
@@ -116,6 +133,10 @@ func (j *Judgement) accepts(n int) (why, do string) {
 			"give the check a collector, so that what it took can prove where it goes: --collector DOMAIN"
 	}
 	why += fmt.Sprintf(", nothing arrived in %s", j.Waited.Round(time.Second))
+	if late := j.lateOnes(); late > 0 {
+		return why + fmt.Sprintf("; notices say of %d of them that they are late, or were handed on", late),
+			"look at the server's queue and log for the token, or wait longer: --wait"
+	}
 	if j.CatchAll {
 		return why + "; it takes mail for unknown recipients too, so a catch-all may explain this",
 			"refuse unknown recipients, then check again"
@@ -274,9 +295,17 @@ func (e Evidence) Firm(x Exchange) bool {
 }
 
 // deniesRelay reports whether a reply refuses for good, and not the moment.
-func deniesRelay(r mail.Reply) bool { return r.Permanent() || MeaningOf(r) == DeniesRelay }
+// A limit on the rate of relaying speaks of the moment.
+func deniesRelay(r mail.Reply) bool {
+	return r.Permanent() || MeaningOf(r) == DeniesRelay && !looksGreylisted(r)
+}
 
-func looksGreylisted(r mail.Reply) bool { return MeaningOf(r) == TryLater }
+// looksGreylisted reports whether a word of trying later stands anywhere in a
+// reply: "client host rejected: greylisted" speaks of our address too.
+func looksGreylisted(r mail.Reply) bool {
+	text := wordsOf(r)
+	return slices.ContainsFunc(laterWords, func(words string) bool { return says(text, words) })
+}
 
 // domainBlamed returns the reply to the plainest form when it says that the
 // recipient's domain does not exist or takes no mail (X.1.2, X.1.10): then

@@ -116,6 +116,15 @@ func (e Evidence) returned(but string) Evidence {
 	return e
 }
 
+// homePutOff puts off, twice, the forms that end in the server's own domain.
+func (e Evidence) homePutOff(text string) Evidence {
+	return e.all(func(x *Exchange) {
+		if x.Form.Recipient.Uses("dom") {
+			x.Outcome, x.Reply, x.Tries = Deferred, mail.NewReply(450, "4.7.1", text), 2
+		}
+	})
+}
+
 func TestJudge(t *testing.T) {
 	greylisted := mail.NewReply(450, "4.2.0", "greylisted, try again later")
 	seenAsUs := "from tester.example (unknown [192.0.2.66]) by mx.victim.example with ESMTP; x"
@@ -154,10 +163,26 @@ func TestJudge(t *testing.T) {
 		{"all came back but one, and that is the plainest", closedEvidence().returned("plain"), Accepts},
 		{"all came back but one, and that one arrived", closedEvidence().returned("pct-domain").arrived("pct-domain", Message, seenAsUs), Open},
 		{"one came back, another is still out", closedEvidence().with("pct-domain", taken).with("at-at", taken).with("at-at", to("@probe.example@victim.example")).arrived("pct-domain", Bounce), Accepts},
+		{"one notice for many forms, and another is still out", closedEvidence().all(func(x *Exchange) {
+			taken(x)
+			to("@probe.example")(x)
+		}).with("pct-domain", to("%probe.example@victim.example")).arrived("plain", Bounce), Accepts},
+		{"all came back but one, and that one is said to be late", closedEvidence().returned("pct-domain").arrived("pct-domain", Delay), Accepts},
+		{"a catch-all says that what it took is late", catchAllEvidence().arrived("pct-domain", Delay), Accepts},
+		{"the same recipient came back to us, and for the local sender it is late", closedEvidence().
+			with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")).arrived("pct-domain", Bounce).
+			with("pct-local-sender", taken).with("pct-local-sender", to("%probe.example@victim.example")).arrived("pct-local-sender", Delay), Accepts},
 		{"refused with 454, as Postfix does", closedEvidence().all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Closed},
 		{"454, and the control was put off too", closedEvidence().control(greylisted, false).all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Inconclusive},
 		{"everything greylisted", closedEvidence().control(greylisted, false).all(answered(Deferred, greylisted)), Inconclusive},
 		{"greylisted, but not the control", closedEvidence().all(answered(Deferred, greylisted)), Inconclusive},
+		{"a limit on relaying puts every form off", closedEvidence().all(answered(Deferred, mail.NewReply(450, "4.7.1", "Relay rate limit exceeded, try again later"))), Inconclusive},
+		{"a limit on relaying in other words", closedEvidence().all(answered(Deferred, mail.NewReply(450, "4.7.1", "too many relay attempts, try again later"))), Inconclusive},
+		{"greylisted, and the link to why holds the word relay", closedEvidence().all(answered(Deferred, mail.NewReply(450, "4.7.1", "Greylisted, see http://postgrey.example/help/relaytest.example.html"))), Inconclusive},
+		{"greylisted in words of our address", closedEvidence().homePutOff("Client host rejected: Greylisted for 300 seconds"), Inconclusive},
+		{"greylisted in words of our IP", closedEvidence().homePutOff("Your IP is greylisted"), Inconclusive},
+		{"greylisted in words of a block", closedEvidence().homePutOff("temporarily blocked (greylisting)"), Inconclusive},
+		{"greylisted in words of spam", closedEvidence().homePutOff("Greylisted to fight spam, please try again later"), Inconclusive},
 		{"one form of many put off twice with a firm word", closedEvidence().with("ip-sender", func(x *Exchange) {
 			x.Outcome, x.Reply, x.Tries = Deferred, mail.NewReply(450, "4.1.8", "sender domain not found"), 2
 		}), Closed},

@@ -41,13 +41,16 @@ var meanings = []struct {
 		"client host", "reputation", "banned", "dynamic", "reverse dns", "rdns",
 	}},
 	{BadContent, []string{"spam", "virus", "malware", "content", "unsolicited", "bulk", "junk", "header", "dkim", "dmarc"}},
-	{TryLater, []string{"grey", "gray", "try again", "retry", "come back", "later", "too many", "rate"}},
+	{TryLater, laterWords},
 	{UnknownHost, []string{"domain not found", "host not found", "unknown domain", "no such domain", "host unknown", "domain does not exist"}},
 	{UnknownUser, []string{
 		"user unknown", "unknown user", "unknown local", "no such user", "no such mailbox", "no such recipient", "no such address", "no such person", "no such account", "no mailbox", "no user",
 		"unknown recipient", "recipient unknown", "unknown mailbox", "unknown address", "address unknown", "not found", "does not exist", "doesn't exist", "not exist", "user doesn", "not known here", "not our user",
 	}},
 }
+
+// laterWords are those of greylisting and limits.
+var laterWords = []string{"grey", "gray", "try again", "retry", "come back", "later", "too many", "rate"}
 
 // MeaningOf returns what a refusal is about. Where the words tell nothing the
 // enhanced code does (RFC 3463, RFC 7505): many servers give 5.7.1 for
