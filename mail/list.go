@@ -111,10 +111,19 @@ func (l *addressList) element(group bool) error {
 
 // words are what a display name or a local part is made of.
 type words struct {
-	text   string // without quoting and what stands between them
+	text   []byte // without quoting and what stands between them, up to the length of an address
+	long   bool   // there is more of it
 	count  int    // of words, dots among them
 	spaced bool   // two words have no dot between them: no local part
 	tricky bool   // a comment behind the first word holds what addresses are made of
+}
+
+// keep adds s to the text. A display name may be as long as the field, and
+// nobody needs it: what is too long for an address is not kept.
+func (w *words) keep(s string) {
+	if w.long = w.long || len(w.text)+len(s) > maxAddress; !w.long {
+		w.text = append(w.text, s...)
+	}
 }
 
 // words reads atoms, quoted strings and dots, and what stands between and
@@ -124,21 +133,21 @@ func (l *addressList) words() (w words, err error) {
 		start := l.at
 		switch {
 		case l.accept('.'):
-			w.text += "."
+			w.keep(".")
 			dot = true
 		case l.peek() == '"':
 			text, err := l.quoted(true)
 			if err != nil {
 				return w, err
 			}
-			w.text += text
+			w.keep(text)
 			w.spaced = w.spaced || !dot
 			dot = false
 		case !l.done() && isAtext(l.peek()):
 			for !l.done() && isAtext(l.peek()) {
 				l.at++
 			}
-			w.text += l.text[start:l.at]
+			w.keep(l.text[start:l.at])
 			w.spaced = w.spaced || !dot
 			dot = false
 		default:
@@ -154,15 +163,15 @@ func (l *addressList) words() (w words, err error) {
 
 // address reads "@" and a domain behind the words of a local part.
 func (l *addressList) address(local words) error {
-	start := l.at
+	start, text := l.at, string(local.text)
 	switch {
 	case l.peek() != '@':
 		return l.fail(`"@" and a domain are missing`)
 	case local.tricky:
 		return l.within(nil)
-	case local.count == 0, local.spaced:
+	case local.count == 0, local.spaced, local.long:
 		return l.fail("what stands before the at sign is no local part")
-	case strings.Contains(local.text, "=?") && strings.Contains(local.text, "?="):
+	case strings.Contains(text, "=?") && strings.Contains(text, "?="):
 		return l.fail("an encoded word is no part of an address") // RFC 2047 section 5
 	}
 	l.at++
@@ -174,7 +183,7 @@ func (l *addressList) address(local words) error {
 	if err != nil {
 		return err
 	}
-	a, err := NewAddress(local.text, d)
+	a, err := NewAddress(text, d)
 	if err != nil {
 		l.at = start
 		return l.fail("what stands before the at sign is no local part")
@@ -189,13 +198,14 @@ func (l *addressList) labels() (Domain, error) {
 	if l.peek() == '[' {
 		return l.literal()
 	}
-	start, name := l.at, ""
-	for {
+	start := l.at
+	var name strings.Builder
+	for name.Len() <= MaxDomain {
 		label := l.at
 		for !l.done() && (isHostname(l.peek()) || l.peek() >= 0x80) {
 			l.at++
 		}
-		name += l.text[label:l.at]
+		name.WriteString(l.text[label:l.at])
 		end := l.at
 		before, err := l.skip()
 		if err != nil {
@@ -205,12 +215,12 @@ func (l *addressList) labels() (Domain, error) {
 			l.at = end // a comment that stands behind the address is not within it
 			break
 		}
-		name += "."
+		name.WriteByte('.')
 		if behind, err := l.skip(); err != nil || before || behind {
 			return Domain{}, l.within(err)
 		}
 	}
-	d, err := ParseDomain(name)
+	d, err := ParseDomain(name.String())
 	if err != nil {
 		l.at = start
 		return Domain{}, l.fail("what follows the at sign is no domain")
