@@ -81,8 +81,10 @@ func (e Evidence) demandsLogin() bool {
 }
 
 // wantsAuth reports whether a refusal asks for a login, and not for TLS first.
+// "Blocked; log in to be removed" is about our address, and "the sender is
+// unauthenticated" about our domain.
 func (e Evidence) wantsAuth(a Asked) bool {
-	if !a.Reply.Permanent() {
+	if !a.Reply.Permanent() || saysAny(linked(a.Reply), blockWords) || saysAny(wordsOf(a.Reply), senderWords) {
 		return false
 	}
 	_, tls := e.Session.Extensions["STARTTLS"]
@@ -91,7 +93,7 @@ func (e Evidence) wantsAuth(a Asked) bool {
 		// A bare 530 may mean TLS as well (RFC 3207 section 4).
 		return e.Session.TLS != "" || !tls || says(wordsOf(a.Reply), "auth") || says(wordsOf(a.Reply), "log")
 	case DeniesRelay:
-		return a.AtMail && strings.Contains(wordsOf(a.Reply), "auth") // before it knew to whom
+		return a.AtMail && strings.Contains(wordsOf(a.Reply), "authenticat") // before it knew to whom
 	case UnknownUser, UnknownHost, WantsTLS, BlocksUs, BadContent, TryLater:
 	}
 	return false

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"slices"
 	"strings"
 
 	"postern/mail"
@@ -36,18 +37,30 @@ var meanings = []struct {
 		"authentication required", "authentication is required", "requires authentication", "require authentication", "auth required", "auth first", "authentication first", "send auth", "authenticate", "smtp auth",
 		"need authentication", "need auth", "must auth", "without authentication", "unauthenticated", "authorization required", "log in", "login", "logged in", "identify yourself",
 	}},
-	{BlocksUs, []string{
-		"blacklist", "black list", "blocklist", "block list", "denylist", "spamhaus", "spamcop", "barracuda", "dnsbl", "rbl", "blocked", "your ip", "your address", "your host",
-		"client host", "reputation", "banned", "dynamic", "reverse dns", "rdns",
-	}},
+	{BlocksUs, blockWords},
 	{BadContent, []string{"spam", "virus", "malware", "content", "unsolicited", "bulk", "junk", "header", "dkim", "dmarc"}},
 	{TryLater, laterWords},
 	{UnknownHost, []string{"domain not found", "host not found", "unknown domain", "no such domain", "host unknown", "domain does not exist"}},
 	{UnknownUser, []string{
 		"user unknown", "unknown user", "unknown local", "no such user", "no such mailbox", "no such recipient", "no such address", "no such person", "no such account", "no mailbox", "no user",
-		"unknown recipient", "recipient unknown", "unknown mailbox", "unknown address", "address unknown", "not found", "does not exist", "doesn't exist", "not exist", "user doesn", "not known here", "not our user",
+		"unknown recipient", "recipient unknown", "unknown mailbox", "unknown address", "address unknown", "user doesn", "not known here", "not our user",
+		"user not found", "user does not exist", "recipient not found", "recipient does not exist", "mailbox not found", "mailbox does not exist", "account not found", "account does not exist",
 	}},
 }
+
+// What speaks of us or of our address, and of no recipient.
+var (
+	blockWords = []string{
+		"blacklist", "black list", "blocklist", "block list", "denylist", "spamhaus", "spamcop", "barracuda", "dnsbl", "rbl", "blocked", "your ip", "your address", "your host",
+		"client host", "reputation", "banned", "dynamic", "reverse dns", "rdns",
+	}
+	senderWords = []string{"spf", "dkim", "dmarc", "sender"}
+	clientWords = []string{"ptr", "hostname", "sender", "helo", "ehlo", "client", "reverse"}
+)
+
+// looseWords say that something is missing, and not what: a mailbox, or the
+// name of our address in the DNS.
+var looseWords = []string{"not found", "does not exist", "doesn't exist", "not exist"}
 
 // laterWords are those of greylisting and limits.
 var laterWords = []string{"grey", "gray", "try again", "retry", "come back", "later", "too many", "rate"}
@@ -65,13 +78,17 @@ func MeaningOf(r mail.Reply) Meaning {
 		return UnknownUser // no rule against strangers has this code
 	}
 	for _, m := range meanings {
-		for _, words := range m.words {
-			if says(text, words) {
-				return m.means
-			}
+		about := text
+		if m.means == BlocksUs {
+			about = linked(r) // many blocks are told by their link alone
+		}
+		if saysAny(about, m.words) && (m.means != UnknownUser || !saysAny(text, clientWords)) {
+			return m.means
 		}
 	}
 	switch {
+	case code == (mail.EnhancedCode{}) && saysAny(text, looseWords) && !saysAny(text, clientWords):
+		return UnknownUser
 	case code.Subject == 1 && (code.Detail == 2 || code.Detail == 10):
 		return UnknownHost
 	case code.Subject == 7 && (code.Detail == 10 || code.Detail == 11), r.Code == 523, r.Code == 538:
@@ -85,25 +102,33 @@ func MeaningOf(r mail.Reply) Meaning {
 }
 
 // wordsOf returns the text of a reply in lower case without the addresses that
-// it repeats: user unknown at relay.example is no word about relaying.
+// it repeats and without links: user unknown at relay.example is no word about
+// relaying, nor is https://blocklist.example/login one about logging in here.
 func wordsOf(r mail.Reply) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(linked(r)), func(word string) bool {
+		return strings.Contains(word, "://") || strings.HasPrefix(word, "www.")
+	}), " ")
+}
+
+// linked is wordsOf with the links.
+func linked(r mail.Reply) string {
 	text := strings.ToLower(r.Text())
 	for {
 		before, rest, ok := strings.Cut(text, "<")
 		inner, after, closed := strings.Cut(rest, ">")
-		if !ok || !closed || strings.ContainsAny(inner, " \t") {
+		if !ok || !closed || strings.ContainsAny(inner, " \t") || strings.Contains(inner, "://") {
 			break
 		}
 		text = before + " " + after
 	}
-	fields := strings.Fields(text)
-	kept := fields[:0]
-	for _, word := range fields {
-		if !strings.Contains(word, "@") {
-			kept = append(kept, word)
-		}
-	}
-	return strings.Join(kept, " ")
+	return strings.Join(slices.DeleteFunc(strings.Fields(text), func(word string) bool {
+		return strings.Contains(word, "@") && !strings.Contains(word, "://")
+	}), " ")
+}
+
+// saysAny reports whether one of the words stands in text.
+func saysAny(text string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return says(text, w) })
 }
 
 // says reports whether the words stand in text, from the beginning of a word:

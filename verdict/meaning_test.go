@@ -50,6 +50,13 @@ func TestMeaningOf(t *testing.T) {
 		{550, "", "attribute generated", ""},
 		{550, "5.1.1", "<anna@relay.example>: User unknown", UnknownUser},
 		{550, "", "anna@relay.example is an unknown user", UnknownUser},
+		{550, "", "rejected, see https://login.example/relay", ""},
+		{550, "5.7.1", "rejected, see https://www.spamhaus.org/query", BlocksUs},
+		{550, "5.7.1", "Mailbox does not exist", UnknownUser},
+		{550, "", "anna does not exist here", UnknownUser},
+		{550, "5.7.25", "PTR record not found for 192.0.2.66", ""},
+		{550, "", "hostname of your server does not exist", ""},
+		{550, "5.7.1", "Domain of sender address s@x.example does not exist", ""},
 		{250, "2.1.5", "relay ok", ""},
 	} {
 		if got := MeaningOf(mail.NewReply(c.code, c.enhanced, c.text)); got != c.want {
