@@ -156,6 +156,9 @@ func TestVerdicts(t *testing.T) {
 		{name: "wants a login before MAIL, and says relaying", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(550, "5.7.1", "Relaying denied. Proper authentication required.")}, want: verdict.Closed, why: "without a login"},
 		{name: "wants a login before RCPT", server: open.SMTP{Rule: always(open.Answer{Reply: wantsLogin})}, want: verdict.Closed, why: "without a login"},
 		{name: "wants TLS, in other words than 530, and then a login", server: open.SMTP{Rule: always(keeps), TLS: certificate(t, "mx.ours.example"), MustTLS: mail.NewReply(554, "5.7.1", "Session encryption is required"), MustAuth: mail.NewReply(530, "5.7.0", "Authentication required")}, want: verdict.Closed, why: "without a login"},
+		{name: "blocks us, and tells where to log in", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(554, "5.7.1", "Client host [192.0.2.66] blocked using bl.example; see https://bl.example/login to be delisted")}, want: verdict.Inconclusive},
+		{name: "lacks our name in the DNS", server: open.SMTP{Rule: always(says(550, "5.7.25", "PTR record not found for 192.0.2.66"))}, want: verdict.Inconclusive},
+		{name: "unwraps what it takes, and its filter takes the message for spam", server: open.SMTP{Rule: unwraps("ours.example", unknown), AtDot: mail.NewReply(554, "5.7.1", "Message rejected as spam")}, domain: true, want: verdict.Inconclusive, why: "what stood in the message"},
 		{name: "refuses our sender", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(553, "5.1.8", "sender domain does not exist")}, want: verdict.Inconclusive, why: "sender"},
 		{name: "blocks us, and takes mail for its postmaster", server: open.SMTP{Rule: func(_ context.Context, a open.Asked) open.Answer {
 			if a.To.Address().Local() == "postmaster" {

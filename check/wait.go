@@ -203,7 +203,8 @@ func (p *port) await(ctx context.Context) verdict.Judgement {
 		p.progress(Waiting, fmt.Sprintf("%d messages taken; arrival, %s left", j.Count(verdict.Accepted)+j.Count(verdict.Local), left.Round(time.Second)))
 		proved := j.Verdict == verdict.Open
 		if !came(ctx, p.inbox, left) && (proved || ctx.Err() != nil) {
-			p.evidence.Arrivals = p.inbox.arrivals()
+			p.evidence.Arrivals, p.evidence.Waited = p.inbox.arrivals(), time.Since(start)
+			p.evidence.Cut = !proved && p.evidence.Waited < patience
 			return over()
 		}
 	}

@@ -2,12 +2,14 @@ package check_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"postern/check"
 	"postern/open"
+	"postern/plan"
 	"postern/verdict"
 )
 
@@ -27,6 +29,40 @@ func TestPlainArrivesLast(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 	})
+}
+
+// A wait that was cut short, or was none, proves nothing closed.
+func TestCutShort(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		wait, after time.Duration
+		why         string
+	}{
+		{"interrupted after 100 seconds", 2 * time.Minute, 100 * time.Second, "when the wait was cut short"},
+		{"a wait of a second", time.Second, time.Hour, "nothing arrived in 1s"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{fresh: make(chan struct{}, 1)}
+				w.server = open.SMTP{Name: "mx.ours.example", Rule: unwraps("ours.example", keeps), Limits: limits(), Sink: slow{w, 5 * time.Minute}}
+				ctx, cancel := context.WithTimeout(t.Context(), c.after)
+				defer cancel()
+				target, err := plan.ParseTarget("203.0.113.10")
+				if err != nil {
+					t.Fatal(err)
+				}
+				report, _ := check.Run(ctx, target, check.Options{
+					Collector: w, Dial: w.dial, Owned: true, Helo: "tester.example", Ports: []uint16{25},
+					Pace: time.Second, Domain: domain(t, "ours.example"), Wait: c.wait,
+				})
+				if j := report.Addresses[0].Doors[0].Judgement; j.Verdict != verdict.Accepts || !strings.Contains(j.Why, c.why) {
+					t.Errorf("%s (%s), want accepts with %q\n%s", j.Verdict, j.Why, c.why, outcomes(j))
+				}
+				time.Sleep(10 * time.Minute)
+				w.sessions.Wait()
+			})
+		})
+	}
 }
 
 // firstIsLast lets the first message that it gets travel for ten seconds, and

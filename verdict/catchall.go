@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"strings"
+	"time"
 
 	"postern/plan"
 )
@@ -10,7 +11,7 @@ import (
 // that was ends in the server's own domain, where it takes mail for names that
 // nobody has, and every form that ends in a foreign domain was refused.
 func (j *Judgement) keepsItsOwn() bool {
-	if j.Waiting || !j.CatchAll || j.Blind != "" || j.Backscatter != nil {
+	if !j.waitedEnough() || !j.CatchAll || j.Blind != "" || j.Backscatter != nil {
 		return false // a server that returns what it has no mailbox for does not keep it
 	}
 	foreign := 0
@@ -32,6 +33,14 @@ func (j *Judgement) keepsItsOwn() bool {
 	return foreign > 0
 }
 
+// leastWait is how long nothing must have arrived before that means anything:
+// servers hand on within seconds what they relay at all.
+const leastWait = 5 * time.Second
+
+// waitedEnough reports whether the wait for arrivals has come to its end, and
+// was one.
+func (j *Judgement) waitedEnough() bool { return !j.Waiting && !j.Cut && j.Waited >= leastWait }
+
 // settle gives what was taken its state, once what it means is known.
 func (j *Judgement) settle(s State, why string) {
 	for i, f := range j.Forms {
@@ -52,7 +61,7 @@ func (j *Judgement) returnsTheRest(accepted int) bool {
 		}
 		plain = plain || f.Form.ID == "plain" && f.State == Bounced
 	}
-	return !j.Waiting && j.Blind == "" && plain && back >= nearlyAll*accepted
+	return j.waitedEnough() && j.Blind == "" && plain && back >= nearlyAll*accepted
 }
 
 // nearlyAll is how many must have come back for each that has not.

@@ -180,5 +180,6 @@ type Evidence struct {
 	Waiting   bool          // arrivals are still waited for
 	Blind     string        // why arrivals could not be seen, "" when they could
 	Waited    time.Duration // how long arrivals were waited for after the last acceptance
+	Cut       bool          // that wait was cut short by the caller
 	Until     time.Time     // until when late arrivals are recognised
 }

@@ -133,6 +133,9 @@ func (j *Judgement) accepts(n int) (why, do string) {
 			"give the check a collector, so that what it took can prove where it goes: --collector DOMAIN"
 	}
 	why += fmt.Sprintf(", nothing arrived in %s", j.Waited.Round(time.Second))
+	if j.Cut {
+		return why + ", when the wait was cut short", "run the check to its end"
+	}
 	if late := j.lateOnes(); late > 0 {
 		return why + fmt.Sprintf("; notices say of %d of them that they are late, or were handed on", late),
 			"look at the server's queue and log for the token, or wait longer: --wait"
@@ -157,6 +160,9 @@ func (j *Judgement) doubt() (why, do string) {
 	if why, do := j.unsent(); why != "" {
 		return why, do
 	}
+	if j.Cut {
+		return j.cutShort()
+	}
 	if !j.controlPassed() && !j.demandsLogin() {
 		return j.controlRefused()
 	}
@@ -174,6 +180,11 @@ func (j *Judgement) doubt() (why, do string) {
 		return "too much of the battery could not be played: " + j.firstReason(), "try again later; the server may limit how often one address connects"
 	}
 	return "", ""
+}
+
+// cutShort says that the wait for arrivals did not come to its end.
+func (j *Judgement) cutShort() (why, do string) {
+	return fmt.Sprintf("the wait for arrivals was cut short after %s", j.Waited.Round(time.Second)), "run the check to its end"
 }
 
 // unsent returns why the answer of forms is not known whose recipient was
@@ -196,19 +207,22 @@ func (j *Judgement) unsent() (why, do string) {
 	return fmt.Sprintf("accepted the recipients of %d forms, and no message was sent: %s", n, held), do
 }
 
-// notOfRelaying returns why the refusal of the plainest form says nothing of
-// relaying: its words are about our address, from which many servers let mail
-// for their postmaster pass all the same, or about what stood in the message.
+// notOfRelaying returns why a refusal says nothing of relaying: that of the
+// plainest form when its words are about our address, from which many servers
+// let mail for their postmaster pass all the same; that of any form whose
+// recipient was taken, when its words are about what stood in the message.
+// What is hidden in a message for a mailbox of the server is no such form:
+// there a refusal of the message is the answer.
 func (j *Judgement) notOfRelaying() (why, do string) {
 	for _, x := range j.Exchanges {
-		if x.Form.ID != "plain" || x.Outcome != Denied {
+		if x.Outcome != Denied {
 			continue
 		}
 		late := x.Stage == AtData || x.Stage == AtMessage
 		switch means := MeaningOf(x.Reply); {
-		case means == BlocksUs:
+		case means == BlocksUs && x.Form.ID == "plain":
 			return "refuses our address, and may not refuse others (" + x.Reply.String() + ")", "test from another address, or take this one off the server's block list"
-		case late && means == BadContent:
+		case late && means == BadContent && x.Form.Set != plan.Owner:
 			return "took the recipient and refused what stood in the message, which may not be so of another (" + x.Reply.String() + ")",
 				"let the check's messages pass the server's filter, then check again"
 		}
@@ -303,8 +317,7 @@ func deniesRelay(r mail.Reply) bool {
 // looksGreylisted reports whether a word of trying later stands anywhere in a
 // reply: "client host rejected: greylisted" speaks of our address too.
 func looksGreylisted(r mail.Reply) bool {
-	text := wordsOf(r)
-	return slices.ContainsFunc(laterWords, func(words string) bool { return says(text, words) })
+	return saysAny(linked(r), laterWords)
 }
 
 // domainBlamed returns the reply to the plainest form when it says that the

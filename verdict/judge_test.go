@@ -116,6 +116,17 @@ func (e Evidence) returned(but string) Evidence {
 	return e
 }
 
+// cut is the evidence of a wait that ended before its time.
+func (e Evidence) cut() Evidence {
+	e.Cut = true
+	return e
+}
+
+func (e Evidence) waited(d time.Duration) Evidence {
+	e.Waited = d
+	return e
+}
+
 // homePutOff puts off, twice, the forms that end in the server's own domain.
 func (e Evidence) homePutOff(text string) Evidence {
 	return e.all(func(x *Exchange) {
@@ -172,6 +183,27 @@ func TestJudge(t *testing.T) {
 		{"the same recipient came back to us, and for the local sender it is late", closedEvidence().
 			with("pct-domain", taken).with("pct-domain", to("%probe.example@victim.example")).arrived("pct-domain", Bounce).
 			with("pct-local-sender", taken).with("pct-local-sender", to("%probe.example@victim.example")).arrived("pct-local-sender", Delay), Accepts},
+		{"a catch-all took what ends in its own domain, and the wait was cut short", catchAllEvidence().cut(), Accepts},
+		{"a catch-all took what ends in its own domain, and the wait was of a second", catchAllEvidence().waited(time.Second), Accepts},
+		{"all came back but one, and the wait was cut short", closedEvidence().returned("pct-domain").cut(), Accepts},
+		{"all came back but one, in a second", closedEvidence().returned("pct-domain").waited(time.Second), Accepts},
+		{"smuggling that came to nothing before the wait was cut short", closedEvidence().with("smuggle-lf-lf", taken).cut(), Inconclusive},
+		{"a block tells where to log in", closedEvidence().control(mail.NewReply(550, "5.7.1", "Client host [192.0.2.66] blocked; log in to https://bl.example to be removed"), true).all(answered(Denied, mail.NewReply(550, "5.7.1", "Client host [192.0.2.66] blocked; log in to https://bl.example to be removed"))), Inconclusive},
+		{"a block has a link that holds login", closedEvidence().control(mail.NewReply(550, "5.7.1", "rejected, see https://bl.example/login"), true).all(answered(Denied, mail.NewReply(550, "5.7.1", "rejected, see https://bl.example/login"))), Inconclusive},
+		{"a sender without SPF is unauthenticated", closedEvidence().control(mail.NewReply(550, "5.7.1", "SPF failed: sender is unauthenticated"), true).all(answered(Denied, mail.NewReply(550, "5.7.1", "SPF failed: sender is unauthenticated"))), Inconclusive},
+		{"a block of those without a login", closedEvidence().control(mail.NewReply(550, "5.7.1", "blacklisted; unauthenticated senders from your network are not accepted"), true).all(answered(Denied, mail.NewReply(550, "5.7.1", "blacklisted; unauthenticated senders from your network are not accepted"))), Inconclusive},
+		{"our relay is not authorized", closedEvidence().control(mail.NewReply(550, "5.7.1", "mail relay 192.0.2.66 is not authorized"), true).all(answered(Denied, mail.NewReply(550, "5.7.1", "mail relay 192.0.2.66 is not authorized"))), Inconclusive},
+		{"our address has no name in the DNS", closedEvidence().control(mail.NewReply(550, "5.7.25", "PTR record not found for 192.0.2.66"), false).all(answered(Denied, mail.NewReply(550, "5.7.25", "PTR record not found for 192.0.2.66"))), Inconclusive},
+		{"the same, without an enhanced code", closedEvidence().control(mail.NewReply(550, "", "PTR record not found for 192.0.2.66"), false).all(answered(Denied, mail.NewReply(550, "", "PTR record not found for 192.0.2.66"))), Inconclusive},
+		{"the name of our host is missing", closedEvidence().control(mail.NewReply(550, "", "hostname of your server does not exist"), false).all(answered(Denied, mail.NewReply(550, "", "hostname of your server does not exist"))), Inconclusive},
+		{"the domain of our sender is missing", closedEvidence().control(mail.NewReply(550, "5.7.1", "Domain of sender address s@x.example does not exist"), false).all(answered(Denied, mail.NewReply(550, "5.7.1", "Domain of sender address s@x.example does not exist"))), Inconclusive},
+		{"the sender's user is unknown", closedEvidence().control(mail.NewReply(550, "", "Sender verify failed: no such user"), false).all(answered(Denied, mail.NewReply(550, "", "Sender verify failed: no such user"))), Inconclusive},
+		{"the percent hack was taken, and the message refused as spam", closedEvidence().with("pct-domain", func(x *Exchange) {
+			x.Outcome, x.Stage, x.Reply = Denied, AtMessage, mail.NewReply(554, "5.7.1", "Spam message rejected")
+		}), Inconclusive},
+		{"a smuggled message was refused for its content", closedEvidence().with("smuggle-lf-lf", func(x *Exchange) {
+			x.Outcome, x.Stage, x.Reply = Denied, AtMessage, mail.NewReply(550, "5.5.2", "bare LF in content")
+		}), Closed},
 		{"refused with 454, as Postfix does", closedEvidence().all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Closed},
 		{"454, and the control was put off too", closedEvidence().control(greylisted, false).all(answered(Deferred, mail.NewReply(454, "4.7.1", "Relay access denied"))), Inconclusive},
 		{"everything greylisted", closedEvidence().control(greylisted, false).all(answered(Deferred, greylisted)), Inconclusive},

@@ -191,6 +191,8 @@ func (j *Judgement) doubtProxy() (why, do string) {
 		}
 	}
 	switch {
+	case j.Cut:
+		return j.cutShort()
 	case played == 0 && needs != "":
 		return "it is a proxy, and nothing could be asked of it: the check " + needs, needsFront
 	case played == 0:
