@@ -9,82 +9,51 @@ import (
 	"postern/policy"
 )
 
-// A charge is what one message costs one account.
-type charge struct {
-	who     string
-	rate    Rate
-	n       int64
-	buckets *Buckets
-	strict  bool // what goes beyond is refused, not held
-}
-
-// budget takes a message from the budgets that pay for it. Within them, both
-// results are zero. Beyond, the message is held, for the sender to be told and
-// the operator to look: it may be a stolen password, and it may be the
-// newsletter. At twice a budget it is refused, so that the disk is not the
-// limit.
+// budget takes a message from the sender's budget. Within it, both results
+// are zero. Beyond, the message is held, for the sender to be told and the
+// operator to look: it may be a stolen password, and it may be the newsletter.
+// At twice the budget it is refused, so that the disk is not the limit.
 func (v *session) budget() (hold string, refused mail.Reply) {
-	charges := v.charges()
-	for i, c := range charges {
-		over, limit := v.take(c)
-		switch {
-		case over > 2, over > 1 && c.strict:
-			for _, taken := range charges[:i+1] {
-				taken.buckets.Return(taken.who, taken.n)
-			}
-			return "", v.overBudget(c, limit)
-		case over > 1 && hold == "":
-			hold = fmt.Sprintf("%s has reached its limit of %s", c.who, limit)
-		}
+	who, rate, n, buckets := v.account()
+	if who == "" {
+		return "", mail.Reply{}
 	}
-	return hold, mail.Reply{}
+	messages := buckets.Take(who, n, rate, time.Now())
+	octets := v.server.State.bytes.Take(who, 0, v.server.Limits.PerUserBytes, time.Now())
+	over, limit := messages, rate.String()
+	if octets > messages && octets > 1 {
+		over, limit = octets, v.server.Limits.PerUserBytes.String()+" octets"
+	}
+	switch {
+	case over > 2:
+		buckets.Return(who, n)
+		return "", v.refuse(CauseBudget, mail.NewReply(452, "4.7.1", fmt.Sprintf("%s has reached twice its limit of %s; if that was not you, change your password", who, limit)))
+	case over > 1:
+		return fmt.Sprintf("%s has reached its limit of %s", who, limit), mail.Reply{}
+	}
+	return "", mail.Reply{}
 }
 
-// take takes a charge and returns how full the account is then, and by which
-// limit: that of messages, or that of octets.
-func (v *session) take(c charge) (over float64, limit string) {
-	now := time.Now()
-	over, limit = c.buckets.Take(c.who, c.n, c.rate, now), c.rate.String()
-	if v.server.Role == policy.MX {
-		return over, limit
+// forwards takes what a stranger's recipient leads to outside from the limit of
+// its alias, and refuses it for a while beyond. Nothing is held: the sender
+// keeps the message and is told, the operator has nothing to decide, and other
+// recipients of the message do not pay.
+func (v *session) forwards(g policy.Grant) mail.Reply {
+	n, all := int64(g.Leaves()), v.server.Limits.PerAlias
+	if n == 0 || all.N <= 0 {
+		return mail.Reply{}
 	}
-	most := v.server.Limits.PerUserBytes
-	if octets := v.server.State.bytes.Take(c.who, 0, most, now); octets > over && octets > 1 {
-		return octets, most.String() + " octets"
-	}
-	return over, limit
-}
-
-func (v *session) overBudget(c charge, limit string) mail.Reply {
-	if v.server.Role == policy.MX {
-		return v.refuse(CauseBudget, mail.NewReply(452, "4.7.1", "This address gets too much mail just now; try again later"))
-	}
-	return v.refuse(CauseBudget, mail.NewReply(452, "4.7.1", fmt.Sprintf("%s has reached twice its limit of %s; if that was not you, change your password", c.who, limit)))
-}
-
-// charges returns who pays for the message: the account that sends it, or each
-// alias that forwards a stranger's message to foreign addresses.
-func (v *session) charges() []charge {
-	if who, rate, n, buckets := v.account(); who != "" {
-		return []charge{{who, rate, n, buckets, false}}
-	}
-	var list []charge
-	for _, a := range v.to {
-		n := int64(a.Grant.Leaves())
-		if n == 0 {
-			continue
+	name, now, counts := "alias "+g.Alias(), time.Now(), &v.server.State.forwarded
+	// One network has a share of it alone, so that a stranger cannot keep an
+	// alias from everybody else. A single message always fits.
+	share := Rate{max(all.N/shareOfOne, n), all.Per}
+	if counts.Allow(name+" from "+networkOf(v.addr), n, share, now) {
+		if counts.Allow(name, n, Rate{max(all.N, n), all.Per}, now) {
+			return mail.Reply{}
 		}
-		name, all := "alias "+a.Grant.Alias(), v.server.Limits.PerAlias
-		// One network has a share of it alone, so that a stranger cannot keep an
-		// alias from everybody else. A single message always fits.
-		share := Rate{max(all.N/shareOfOne, n), all.Per}
-		if all.N <= 0 {
-			share = all
-		}
-		list = append(list, charge{name + " from " + networkOf(v.addr), share, n, &v.server.State.forwarded, true},
-			charge{name, all, n, &v.server.State.forwarded, false})
+		counts.Return(name+" from "+networkOf(v.addr), n)
 	}
-	return list
+	return mail.NewReply(452, "4.7.1", "This address gets too much mail just now; try again later")
 }
 
 // shareOfOne is the part of an alias's limit that one network may take: a
@@ -160,8 +129,8 @@ func (v *session) rate(who string, otherwise Rate) Rate {
 
 // unspend gives back what a message that was not stored has cost.
 func (v *session) unspend() {
-	for _, c := range v.charges() {
-		c.buckets.Return(c.who, c.n)
+	if who, _, n, b := v.account(); who != "" {
+		b.Return(who, n)
 	}
 }
 

@@ -44,8 +44,10 @@ func (f *friends) met(a netip.Addr, login bool, now time.Time) {
 	list[key] = now
 }
 
-// Known reports a client that was here before and did well.
-func (s *State) Known(a netip.Addr) bool {
+// Known reports a client that was here before and did well: that logged in, or,
+// where senders count, brought a message that was taken. At a port for logins
+// they do not count: whoever writes one message would have our people's places.
+func (s *State) Known(a netip.Addr, senders bool) bool {
 	if !a.IsValid() {
 		return false
 	}
@@ -53,7 +55,11 @@ func (s *State) Known(a netip.Addr) bool {
 	f := &s.friends
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, list := range []map[string]time.Time{f.logins, f.senders} {
+	lists := []map[string]time.Time{f.logins}
+	if senders {
+		lists = append(lists, f.senders)
+	}
+	for _, list := range lists {
 		if last, ok := list[key]; ok && now.Sub(last) < friendsFor {
 			return true
 		}

@@ -21,15 +21,16 @@ type session struct {
 	addr   netip.Addr
 	began  time.Time
 
-	message string // id of the transaction
-	used    bool   // the id of the session has named a transaction
-	policy  *policy.Policy
-	from    mail.ReversePath
-	params  mail.SenderParams
-	to      []policy.Accepted
-	flies   int64 // octets of State.Flight that the message holds
-	hops    Offer // what the next hops of all of them take
-	unknown int   // mailboxes asked for that do not exist
+	message  string // id of the transaction
+	used     bool   // the id of the session has named a transaction
+	policy   *policy.Policy
+	from     mail.ReversePath
+	params   mail.SenderParams
+	to       []policy.Accepted
+	flies    int64  // octets of State.Flight that the message holds
+	fliesFor string // the network that holds them; "" for our own people
+	hops     Offer  // what the next hops of all of them take
+	unknown  int    // mailboxes asked for that do not exist
 }
 
 // client says who asks, as the policy wants to know it.
@@ -77,6 +78,7 @@ func (v *session) Mail(_ context.Context, from mail.ReversePath, p mail.SenderPa
 	if r, stop := v.slower(&state.strangeMessages, 1, limits.Strangers); stop {
 		return r
 	}
+	v.uncount(&state.strangeMessages, 1) // until it has come, see brought
 	return mail.Reply{}
 }
 
@@ -120,6 +122,9 @@ func (v *session) Rcpt(ctx context.Context, to mail.ForwardPath, p mail.Recipien
 		if r := v.fits(to.Address()); !r.IsZero() {
 			return v.refuseTo(to, CauseHop, r)
 		}
+	}
+	if r := v.forwards(g); !r.IsZero() {
+		return v.refuseTo(to, CauseBudget, r)
 	}
 	if !slices.ContainsFunc(v.to, func(a policy.Accepted) bool { return a.Grant.To().String() == to.String() }) {
 		v.to = append(v.to, policy.Accepted{Grant: g, Params: p})

@@ -84,7 +84,7 @@ type Limits struct {
 	PerUser       Rate            // messages of one identity; beyond they are held
 	PerUserBytes  Rate            // octets of one identity; beyond they are held
 	PerClient     Rate            // recipients of one trusted client that has no rate of its own
-	PerAlias      Rate            // foreign addresses to which one alias forwards strangers' messages; beyond they are held
+	PerAlias      Rate            // foreign addresses to which one alias forwards strangers' messages; beyond they are put off
 	Clients       map[string]Rate // of those that have one of their own, for who composes Rate
 	Strangers     Rate            // messages that begin at role mx, of one address; its network has four times as much
 	StrangerBytes Rate            // octets of them, the same
@@ -103,7 +103,7 @@ var DefaultLimits = Limits{
 	PerClient:     Rate{300, time.Hour},
 	PerAlias:      Rate{300, time.Hour},
 	Strangers:     Rate{1000, time.Hour},
-	StrangerBytes: Rate{512 << 20, time.Hour},
+	StrangerBytes: Rate{2 << 30, time.Hour}, // a large provider sends from few addresses, and one of its customers may send much
 	StrangerRcpts: Rate{3000, time.Hour},
 	HeaderBytes:   256 << 10,
 	HeaderLines:   1000,

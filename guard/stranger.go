@@ -31,12 +31,27 @@ func (v *session) slower(counts *Buckets, n int64, r Rate) (mail.Reply, bool) {
 	return v.refuse(CauseRate, mail.NewReply(451, "4.7.1", "Too much from your address for now; try again later")), true
 }
 
-// brought counts octets that came.
-func (v *session) brought(n int64) {
-	if v.server.Role != policy.MX || !v.addr.IsValid() || v.server.Limits.StrangerBytes.N <= 0 {
+// uncount takes back what slower has counted.
+func (v *session) uncount(counts *Buckets, n int64) {
+	if v.server.Role == policy.MX && v.addr.IsValid() {
+		counts.Return(prefixOf(v.addr), n)
+		counts.Return("network "+networkOf(v.addr), n)
+	}
+}
+
+// brought counts a message that came, and its octets: what only began costs
+// neither an address nor its neighbours anything.
+func (v *session) brought(octets int64) {
+	if v.server.Role != policy.MX || !v.addr.IsValid() {
 		return
 	}
-	now, r := time.Now(), v.server.Limits.StrangerBytes
-	v.server.State.strangeBytes.Take(prefixOf(v.addr), n, r, now)
-	v.server.State.strangeBytes.Take("network "+networkOf(v.addr), n, Rate{r.N * networkShare, r.Per}, now)
+	state, limits := v.server.State, &v.server.Limits
+	for _, c := range []struct {
+		counts *Buckets
+		n      int64
+		rate   Rate
+	}{{&state.strangeMessages, 1, limits.Strangers}, {&state.strangeBytes, octets, limits.StrangerBytes}} {
+		c.counts.Take(prefixOf(v.addr), c.n, c.rate, time.Now())
+		c.counts.Take("network "+networkOf(v.addr), c.n, Rate{c.rate.N * networkShare, c.rate.Per}, time.Now())
+	}
 }

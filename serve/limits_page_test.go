@@ -77,13 +77,13 @@ func chapters() []chapter {
 			{"guard.Hops", "Received fields", g.Hops, "", "`554 5.4.6 Loop`", "mail that goes in circles"},
 		}},
 		{"What strangers bring in a time", "At role mx. A network (/24, IPv6: /48) has four times as much as one address; so has an address behind which many clients seem to be, as a gateway of ours.", []bound{
-			{"guard.Strangers", "messages that begin", g.Strangers, "stranger_messages", "`451 4.7.1 Too much from your address for now`", "that address and its network; servers try again"},
+			{"guard.Strangers", "messages that come", g.Strangers, "stranger_messages", "`451 4.7.1 Too much from your address for now`", "that address and its network; servers try again"},
 			{"guard.StrangerRcpts", "recipients that are named", g.StrangerRcpts, "stranger_recipients", "the same", "the same"},
-			{"guard.StrangerBytes", "octets", octets{g.StrangerBytes}, "stranger_bytes", "the same", "the same"},
-			{"guard.PerAlias", "foreign addresses to which one alias forwards", g.PerAlias, "per_alias", "held for the operator; at twice as much `452 4.7.1`, and for one network (/24, IPv6: /48) at a quarter", "people who write to that alias, and first those of a network that writes much"},
+			{"guard.StrangerBytes", "octets", octets{g.StrangerBytes}, "stranger_bytes", "the same", "the same; behind an address of a large provider these are its other customers"},
+			{"guard.PerAlias", "foreign addresses to which one alias forwards", g.PerAlias, "per_alias", "`452 4.7.1 This address gets too much mail just now`; for one network (/24, IPv6: /48) at a quarter", "people who write to that alias, and first those of a network that writes much"},
 		}},
 		{"Memory", "Shares of what the machine and the control groups above the relay allow; a container of 256 MiB is enough. `GOMEMLIMIT` is set to what is left, unless it is given.", []bound{
-			{"", "of messages that come in: an eighth, at most", int64(mostFlight), "", "`452 4.3.1 Short of memory`; a quarter is kept for logins and trusted clients", "strangers in that moment; servers try again"},
+			{"", "of messages that come in: an eighth, at most", int64(mostFlight), "", "`452 4.3.1 Short of memory`; a quarter is kept for logins and trusted clients, and one network has a fifth of the rest", "strangers in that moment; servers try again"},
 			{"", "of the queue's tables and cache: a sixteenth, at most", int64(mostStore), "", "writes wait for the disk", "all, for milliseconds"},
 		}},
 		{"Logins", "By failures; [policy.md](policy.md) says what a right password is worth beyond them.", []bound{

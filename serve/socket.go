@@ -20,6 +20,7 @@ import (
 	"postern/internal/queue"
 	"postern/internal/systemd"
 	"postern/mail"
+	"postern/policy"
 	"postern/smtp"
 )
 
@@ -308,7 +309,7 @@ func (r *Relay) serve(g *generation, s *serving) {
 			Intake: r.queue, NewID: queue.NewID, Login: logins{login, r.policy}, Rate: r.rate, Mailboxes: asker, State: &r.guard, Limits: limits, Watch: r.note, Hold: r.withhold, Shared: isRoad(g),
 		}
 		server := g.server(l, guarded)
-		server.Clients, server.Known = r.placesOf(l.Name), r.known
+		server.Clients, server.Known = r.placesOf(l.Name), r.known(l.Role)
 		sessions, leave := context.WithCancel(r.root)
 		s.servers[l.Name] = &served{server, l, leave}
 		for _, e := range s.of(l.Name) {
@@ -337,10 +338,12 @@ func (r *Relay) placesOf(listener string) *smtp.Census {
 	return r.places[listener]
 }
 
-// known reports whom to let in where places are short.
-func (r *Relay) known(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	return r.guard.Known(a) || r.policy().TrustedBy(a) != ""
+// known returns who is let in at a listener of the role where places are short.
+func (r *Relay) known(role policy.Role) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		a = a.Unmap().WithZone("")
+		return r.guard.Known(a, role == policy.MX) || r.policy().TrustedBy(a) != ""
+	}
 }
 
 // left is told how a listener ended. One that ends before it was told to

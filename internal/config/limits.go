@@ -18,14 +18,14 @@ var limitsBlock = block{
 		{"per_user", "rate", "1000/d", "messages of a user; beyond, they are held"},
 		{"per_user_bytes", "size a day", "2GiB/d", "octets of a user; beyond, messages are held"},
 		{"per_client", "rate", "300/h", "recipients of a trusted client; beyond, messages are held"},
-		{"per_alias", "rate", "300/h", "foreign addresses to which an alias forwards strangers' mail; beyond, messages are held"},
+		{"per_alias", "rate", "300/h", "foreign addresses to which an alias forwards strangers' mail; beyond, it is put off, and for one network at a quarter"},
 		{"connections", "number", "2000", "at once, of all clients"},
 		{"connections_per_client", "number", "20", "at once, of one address"},
 		{"new_connections", "rate", "60/m", "of one address"},
 		{"connections_per_site", "number", "200", "at once, of one /48 of IPv6"},
 		{"stranger_messages", "rate", "1000/h", "that begin at role mx, of one address; its network (/24, /48) has four times as much; beyond, they are put off"},
 		{"stranger_recipients", "rate", "3000/h", "that are named at role mx, the same"},
-		{"stranger_bytes", "size a time", "512MiB/h", "octets of messages at role mx, the same"},
+		{"stranger_bytes", "size a time", "2GiB/h", "octets of messages at role mx, the same"},
 		{"barren", "time", "30m", "of a session without a message; beyond, it is closed"},
 		{"fruitless", "number", "100", "commands since the last message that bring none nearer: NOOP, RSET, EHLO, ...; beyond, the session is closed"},
 		{"unknown_recipients", "number", "5", "mailboxes that do not exist, in one session"},
@@ -46,7 +46,7 @@ var limitsBlock = block{
 		s.number("connections_per_site", func(n int) { e.PerSite = n })
 		s.rate("stranger_messages", func(rate guard.Rate) { g.Strangers = rate })
 		s.rate("stranger_recipients", func(rate guard.Rate) { g.StrangerRcpts = rate })
-		s.sizeRate("stranger_bytes", []string{"m", "h", "d"}, "512MiB/h", func(rate guard.Rate) { g.StrangerBytes = rate })
+		s.sizeRate("stranger_bytes", []string{"m", "h", "d"}, "2GiB/h", func(rate guard.Rate) { g.StrangerBytes = rate })
 		s.duration("barren", func(d time.Duration) { e.Barren = d })
 		s.number("fruitless", func(n int) { e.Fruitless = n })
 		s.number("unknown_recipients", func(n int) { g.Unknown = n })
