@@ -88,7 +88,9 @@ func chapters() []chapter {
 		}},
 		{"Logins", "By failures; [policy.md](policy.md) says what a right password is worth beyond them.", []bound{
 			{"guess.Network", "of one account, from one network", l.Network, "", "later turns, or `454 4.7.0`", "a client that guesses there"},
-			{"guess.Site", "of one account, from one site (/48)", l.Site, "", "the same", "the same"},
+			{"guess.Known", "of one account, in a day, from one network that it knows", l.Known, "", "turns that grow to 5 minutes; each login takes 10 failures back", "that account, in that network"},
+			{"guess.KnownAll", "of all accounts, in a day, from one network that they know", l.KnownAll, "", "turns that grow to 30 seconds", "accounts that failed three times there"},
+			{"guess.Site", "of one account, from one site (/48)", l.Site, "", "later turns, or `454 4.7.0`", "a client that guesses there"},
 			{"guess.Client", "of one client, whatever the account", l.Client, "", "the same", "that client"},
 			{"guess.ClientLonger", "of one client, in a day", l.ClientLonger, "", "the same", "that client, and whoever shares its address"},
 			{"guess.SiteLonger", "of one site, in a day", l.SiteLonger, "", "the same", "that site"},

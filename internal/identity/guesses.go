@@ -28,6 +28,8 @@ type Limit struct {
 // know have fewer failures free.
 type GuessLimits struct {
 	Network      Limit // of one account, from one network
+	Known        Limit // of one account, from one network that it knows
+	KnownAll     Limit // of all accounts together, from one network that they know
 	Site         Limit // of one account, from one site
 	Client       Limit // of one client, whatever the account
 	ClientLonger Limit
@@ -39,6 +41,8 @@ type GuessLimits struct {
 // DefaultGuessLimits leave room for a person who does not remember.
 var DefaultGuessLimits = GuessLimits{
 	Network:      Limit{5, 10 * time.Minute},
+	Known:        Limit{100, 24 * time.Hour},
+	KnownAll:     Limit{300, 24 * time.Hour},
 	Site:         Limit{20, 10 * time.Minute},
 	Client:       Limit{10, time.Minute},
 	ClientLonger: Limit{50, 24 * time.Hour},
@@ -65,6 +69,19 @@ const (
 var (
 	alarmedNetwork = rule{limit: Limit{3, 24 * time.Hour}, step: time.Hour, most: time.Hour}
 	alarmedClient  = Limit{3, 10 * time.Minute}
+)
+
+// In a network that an account knows, turns grow over the day, or who guesses
+// there would have a guess each 8 seconds at each account. An old password in a
+// telephone fails some hundred times a day: each login of the account takes
+// forgiven failures back, so that it does not keep out who knows the new one.
+// Turns of all accounts are for those that failed suspected times there today:
+// accounts at which nobody guesses do not wait for others.
+const (
+	knownTurn, longestKnownTurn       = 2 * time.Second, 5 * time.Minute
+	knownAllTurn, longestKnownAllTurn = time.Second, 30 * time.Second
+	forgiven                          = 10
+	suspected                         = 3
 )
 
 // maxCounters bounds each kind of counter that strangers can cause, some 150
@@ -104,6 +121,8 @@ const (
 	ofClientLonger
 	ofAccount
 	ofAll
+	ofKnown
+	ofKnownAll
 )
 
 type guessKey struct {
@@ -179,21 +198,32 @@ func prefix(a netip.Addr, v4, v6 int) netip.Prefix {
 }
 
 // rules returns what counts a try. In a network that the account is known to
-// use, only its own failures there do: neither what others do elsewhere nor what
-// others do there to other accounts. An address that is shared says nothing, so
-// that all of it is one network of the account, and nobody bans a gateway.
+// use, its own failures there make it wait, and what others do there to other
+// accounts only when somebody guesses at it too; its failures count for
+// strangers all the same. An address that is shared says nothing, so that all of
+// it is one network of the account, and nobody bans a gateway.
 func (g *Guesses) rules(t try, now time.Time) []rule {
 	own := func(kind guessKind, name string, where netip.Prefix, l Limit) rule {
 		return rule{guessKey{kind, name, where}, l, turn, longestTurn}
 	}
-	if t.shared {
-		return []rule{own(ofNetwork, t.name, netip.Prefix{}, g.limits.Network)}
-	}
-	of := own(ofNetwork, t.name, network(t.addr), g.limits.Network)
-	if t.familiar {
-		return []rule{of}
-	}
 	account, all := rule{key: guessKey{kind: ofAccount, name: t.name}, limit: g.limits.Account}, rule{key: guessKey{kind: ofAll}, limit: g.limits.All}
+	if t.shared {
+		return []rule{own(ofNetwork, t.name, netip.Prefix{}, g.limits.Network), account, all}
+	}
+	where := network(t.addr)
+	of := own(ofNetwork, t.name, where, g.limits.Network)
+	if t.familiar {
+		known := rule{guessKey{ofKnown, t.name, where}, g.limits.Known, knownTurn, longestKnownTurn}
+		knownAll := rule{key: guessKey{kind: ofKnownAll, where: where}, limit: g.limits.KnownAll}
+		if c := g.look(t, known, now); c != nil && c.failures+c.pending >= suspected {
+			knownAll.step, knownAll.most = knownAllTurn, longestKnownAllTurn
+		}
+		return []rule{
+			of, known, knownAll, account, all,
+			{key: guessKey{ofClient, "", client(t.addr)}, limit: g.limits.Client},
+			{key: guessKey{ofClientLonger, "", client(t.addr)}, limit: g.limits.ClientLonger},
+		}
+	}
 	if g.reached(t, account, now) {
 		of.limit, of.step, of.most = alarmedNetwork.limit, alarmedNetwork.step, alarmedNetwork.most
 	}
@@ -219,7 +249,7 @@ func (t try) lasting(k guessKey) bool { return k.kind == ofAll || k.kind == ofAc
 // table returns where a counter is kept.
 func (g *Guesses) table(t try, k guessKey) *recent[guessKey, counter] {
 	switch {
-	case k.kind == ofClient || k.kind == ofClientLonger || k.kind == ofSiteLonger:
+	case k.kind == ofClient || k.kind == ofClientLonger || k.kind == ofSiteLonger || k.kind == ofKnownAll:
 		return g.counts[0]
 	case t.exists:
 		return g.counts[1]
@@ -375,7 +405,7 @@ func (q *guess) fail() time.Duration {
 	return min(time.Second+time.Duration(q.end(true)-1)*500*time.Millisecond, 3*time.Second)
 }
 
-// succeed forgets the account's failures in this network. What the client did
+// succeed forgets the account's failures in this network, and some of the day's. What the client did
 // to others stands: a login of one's own is no way to guess on.
 func (q *guess) succeed() {
 	g := q.of
@@ -383,6 +413,12 @@ func (q *guess) succeed() {
 	defer g.mu.Unlock()
 	c := g.count(q.try, q.rules[0]) // that of the network
 	c.failures, c.next = 0, time.Time{}
+	for _, r := range q.rules {
+		if r.key.kind == ofKnown {
+			c := g.count(q.try, r)
+			c.failures, c.next = max(0, c.failures-forgiven), time.Time{}
+		}
+	}
 	q.end(false)
 }
 

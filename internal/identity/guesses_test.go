@@ -195,6 +195,108 @@ func TestGuessesADay(t *testing.T) {
 	}
 }
 
+// Somebody who guesses in a network that the accounts know is bounded too, and
+// keeps out no account at which nobody guesses.
+func TestGuessesADayWhereAccountsAreKnown(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		accounts        int
+		logins          time.Duration // the owner of each account logs in so often; 0: never
+		atLeast, atMost int
+	}{
+		{"one account", 1, 0, 200, 550},
+		{"one account, in use", 1, time.Hour, 200, 800},
+		{"200 accounts", 200, 0, 300, 4500},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGuesses(GuessLimits{})
+				known := func(name string) try {
+					return try{name: name, exists: true, addr: addr("192.0.2.1"), familiar: true}
+				}
+				end := time.Now().Add(24 * time.Hour)
+				judged := make(chan int)
+				for i := range c.accounts {
+					who := known(fmt.Sprint("user-", i))
+					go func() {
+						n := 0
+						login := time.Now().Add(c.logins)
+						for time.Now().Before(end) {
+							if c.logins > 0 && time.Now().After(login) {
+								if q, _, _ := g.begin(context.Background(), who); q != nil {
+									q.succeed()
+									login = time.Now().Add(c.logins)
+								}
+							}
+							q, wait, _ := g.begin(context.Background(), who)
+							if q == nil {
+								time.Sleep(max(wait, time.Second))
+								continue
+							}
+							time.Sleep(q.fail())
+							n++
+						}
+						judged <- n
+					}()
+				}
+				sum := 0
+				for range c.accounts {
+					sum += <-judged
+				}
+				if sum < c.atLeast || sum > c.atMost {
+					t.Errorf("%d guesses are judged in a day, want %d to %d", sum, c.atLeast, c.atMost)
+				}
+				if ok, took := right(t, g, known("anna")); !ok || took > 0 {
+					t.Errorf("an account at which nobody guesses: judged %v after %v", ok, took)
+				}
+				t.Log(sum, "guesses a day")
+			})
+		})
+	}
+}
+
+// Failures of who is known, or whom a gateway hides, count for strangers.
+func TestFailuresOfTheKnownCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuesses(GuessLimits{})
+		for i := range 10 {
+			failed(t, g, try{name: fmt.Sprint("user-", i), exists: true, addr: addr("192.0.2.1"), familiar: true})
+		}
+		failed(t, g, at("bea", "192.0.2.1"))
+		if _, took := right(t, g, at("carla", "192.0.2.1")); took == 0 {
+			t.Error("the client's failures at accounts that know it do not count")
+		}
+		for range 500 {
+			failed(t, g, try{name: "anna", exists: true, addr: addr("172.17.0.1"), shared: true})
+		}
+		guesser := at("anna", "203.0.113.9")
+		for range alarmedNetwork.limit.Failures {
+			failed(t, g, guesser)
+		}
+		if q, wait, err := g.begin(t.Context(), guesser); q != nil || wait == 0 || err != nil {
+			t.Errorf("500 failures behind a gateway are no alarm: %v, %v, %v", q, wait, err)
+		}
+	})
+}
+
+// An old password in a telephone does not keep out who knows the new one.
+func TestAnOldPasswordAtHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuesses(GuessLimits{})
+		home := at("anna", "192.0.2.1")
+		home.familiar = true
+		for i := range 3 * 288 {
+			failed(t, g, home)
+			time.Sleep(5 * time.Minute)
+			if i%10 == 9 {
+				if ok, took := right(t, g, home); !ok || took > longestTurn {
+					t.Fatalf("after %d failures: judged %v after %v", i+1, ok, took)
+				}
+			}
+		}
+	})
+}
+
 // Under the alarm of an account, who mistypes in a strange network waits an
 // hour, and is told so; without failures there, nobody waits.
 func TestAlarm(t *testing.T) {
@@ -256,7 +358,7 @@ func TestSuccessForgivesTheNetworkOnly(t *testing.T) {
 
 func TestDelayGrows(t *testing.T) {
 	l := Limit{100, time.Hour}
-	g := NewGuesses(GuessLimits{l, l, l, l, l, l, l})
+	g := NewGuesses(GuessLimits{l, l, l, l, l, l, l, l, l})
 	for _, shared := range []bool{false, true} {
 		for i, milliseconds := range []int{1000, 1500, 2000, 2500, 3000, 3000} {
 			want := time.Duration(milliseconds) * time.Millisecond

@@ -59,6 +59,10 @@ func (g *Guesses) limitOf(k guessKey, now time.Time) Limit {
 			return alarmedNetwork.limit
 		}
 		return g.limits.Network
+	case ofKnown:
+		return g.limits.Known
+	case ofKnownAll:
+		return g.limits.KnownAll
 	case ofSite:
 		return g.limits.Site
 	case ofSiteLonger:

@@ -48,7 +48,7 @@ func newLogin(o Options) (*Login, *atomic.Int32) {
 // unlimited is for tests of something else.
 func unlimited() *Guesses {
 	l := Limit{1 << 30, time.Hour}
-	return NewGuesses(GuessLimits{l, l, l, l, l, l, l})
+	return NewGuesses(GuessLimits{l, l, l, l, l, l, l, l, l})
 }
 
 const wrongReply = "535 5.7.8 User name or password is wrong."
