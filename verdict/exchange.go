@@ -95,6 +95,10 @@ const (
 	NoProxy     Answer = "no proxy"    // it speaks HTTP and does not lead anywhere
 )
 
+// NoDSN is why a message is held back whose sender is somebody else's address:
+// NOTIFY=NEVER (RFC 3461 section 4.1) cannot be asked for.
+const NoDSN = "without DSN a notice would go to whoever has the sender's address"
+
 // A Control is a recipient that tells what the server does with its own mail;
 // it is asked with RCPT and never gets a message.
 type Control string

@@ -158,6 +158,9 @@ func (j *Judgement) doubt() (why, do string) {
 		return "no form could be played", "see the transcript, or try again later"
 	}
 	if why, do := j.unsent(); why != "" {
+		if about, help := j.notOfRelaying(); about != "" {
+			return about, help // that is why nothing more was sent
+		}
 		return why, do
 	}
 	if j.Cut {
@@ -194,13 +197,18 @@ func (j *Judgement) unsent() (why, do string) {
 	for _, f := range j.Forms {
 		if f.Outcome == Passed {
 			n++
-			held = f.Why
+			if held == "" || held == NoDSN {
+				held = f.Why
+			}
 		}
 	}
 	if n == 0 {
 		return "", ""
 	}
 	do = "name a domain that the server serves, so that the messages may be sent: --domain NAME"
+	if held == NoDSN {
+		do = "look at the server's queue and log for the token of the form plain, then check again"
+	}
 	if j.Blind != "" {
 		do = "give the check a collector, so that messages can be sent and seen to arrive: --collector DOMAIN"
 	}
@@ -309,10 +317,7 @@ func (e Evidence) Firm(x Exchange) bool {
 }
 
 // deniesRelay reports whether a reply refuses for good, and not the moment.
-// A limit on the rate of relaying speaks of the moment.
-func deniesRelay(r mail.Reply) bool {
-	return r.Permanent() || MeaningOf(r) == DeniesRelay && !looksGreylisted(r)
-}
+func deniesRelay(r mail.Reply) bool { return r.Permanent() || MeaningOf(r) == DeniesRelay }
 
 // looksGreylisted reports whether a word of trying later stands anywhere in a
 // reply: "client host rejected: greylisted" speaks of our address too.

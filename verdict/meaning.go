@@ -83,6 +83,9 @@ func MeaningOf(r mail.Reply) Meaning {
 			about = linked(r) // many blocks are told by their link alone
 		}
 		if saysAny(about, m.words) && (m.means != UnknownUser || !saysAny(text, clientWords)) {
+			if m.means == DeniesRelay && r.Transient() && looksGreylisted(r) {
+				return TryLater // a limit on relaying
+			}
 			return m.means
 		}
 	}

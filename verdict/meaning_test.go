@@ -44,6 +44,8 @@ func TestMeaningOf(t *testing.T) {
 		{554, "5.7.1", "Spam message rejected", BadContent},
 		{450, "4.2.0", "Greylisted, see http://postgrey.example/help", TryLater},
 		{451, "4.7.1", "Please try again later", TryLater},
+		{450, "4.7.1", "too many relay attempts, try again later", TryLater},
+		{554, "5.7.1", "relaying denied, do not try again", DeniesRelay},
 		{554, "5.7.1", "<DATA>: Data command rejected: Access denied", ""},
 		{554, "5.7.1", "<END-OF-MESSAGE>: End-of-data rejected: Access denied", ""},
 		{550, "", "Invalid recipient: <a@far.example>", ""},
