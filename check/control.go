@@ -59,7 +59,16 @@ func (p *port) refusesStranger(ctx context.Context, v *probe.Visit) bool {
 		return false
 	}
 	asked, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Recipient: p.recipient(p.tokens[len(p.tokens)-1]).String()}})
-	return err == nil && (asked[0].Reply.Permanent() || verdict.MeaningOf(asked[0].Reply) == verdict.DeniesRelay)
+	return err == nil && (asked[0].Reply.Permanent() || verdict.MeaningOf(asked[0].Reply) == verdict.DeniesRelay) && !notOfStrangers(asked[0].Reply)
+}
+
+// notOfStrangers reports whether a refusal would not be given to every
+// stranger's recipient: it is about the recipient's domain, our address or
+// what stood in the message. Such a server may relay to another domain.
+func notOfStrangers(r mail.Reply) bool {
+	means := verdict.MeaningOf(r)
+	return means == verdict.UnknownHost || means == verdict.BlocksUs || means == verdict.BadContent ||
+		strings.Contains(strings.ToLower(r.Text()), "unrout") // Exim's word for a domain that it cannot find
 }
 
 // settleNames chooses a domain and a host for the forms that need one, where

@@ -301,7 +301,7 @@ func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
 	to := p.recipient(t)
 	e, missing := f.Expand(p.facts, t, to)
 	return probe.Play{
-		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Held: p.held(f),
+		Form: f, Envelope: e, Token: t, Local: p.facts.Local, Held: p.held(f, e),
 		Message: probe.Message{
 			Token: t, Form: f.ID, From: p.sender(t), Recipient: to,
 			Target: p.addr.Addr().String(), Date: time.Now(), Note: p.o.Note,
@@ -311,7 +311,7 @@ func (p *port) makePlay(f plan.Form, t plan.Token) (probe.Play, []string) {
 
 // held returns why no message is sent in a form whose recipient is accepted,
 // or "".
-func (p *port) held(f plan.Form) string {
+func (p *port) held(f plan.Form, e plan.Envelope) string {
 	if p.o.Collector == nil {
 		return "there is no collector"
 	}
@@ -320,9 +320,13 @@ func (p *port) held(f plan.Form) string {
 		value mail.Domain
 	}{{"dom", p.facts.Domain}, {"host", p.facts.Host}} {
 		d := firstDomain(f.As, name.value)
-		if f.Recipient.Uses(name.mark) && !p.refuses && !p.names.itsOwn(d) {
+		// A notice about what it takes goes to the sender.
+		if uses := f.Recipient.Uses(name.mark) || f.Sender.Uses(name.mark); uses && !p.refuses && !p.names.itsOwn(d) {
 			return "the server takes strangers' recipients, and that " + d.String() + " is its own is a guess"
 		}
+	}
+	if _, offered := p.evidence.Session.Extensions["DSN"]; e.RecipientParams == "NOTIFY=NEVER" && !offered {
+		return verdict.NoDSN
 	}
 	return ""
 }
@@ -468,7 +472,8 @@ func (p *port) retry(ctx context.Context) {
 }
 
 // carry plays to their end the forms whose message was held back because the
-// name in the recipient is a guess, once the server has shown that it relays
+// name in the recipient or the sender is a guess, or because a notice would go
+// to somebody else, once the server has shown that it relays
 // for nobody: it refused the plainest form, at whatever stage, or returned it.
 // What it takes for the name is then for itself.
 func (p *port) carry(ctx context.Context) {
@@ -491,7 +496,7 @@ const returnPatience = 10 * time.Second
 func (p *port) turnsPlainDown(ctx context.Context) bool {
 	plain, ok := p.battery.exchange("plain")
 	if !ok || plain.Outcome != verdict.Taken || p.evidence.Blind != "" {
-		return ok && (plain.Outcome == verdict.Denied || plain.Outcome == verdict.Deferred && p.evidence.Firm(plain))
+		return ok && (plain.Outcome == verdict.Denied || plain.Outcome == verdict.Deferred && p.evidence.Firm(plain)) && !notOfStrangers(plain.Reply)
 	}
 	for until := time.Now().Add(min(returnPatience, p.o.Wait)); ; {
 		for _, a := range p.inbox.arrivals() {
@@ -506,18 +511,19 @@ func (p *port) turnsPlainDown(ctx context.Context) bool {
 	}
 }
 
-// confirm asks the control once more where the server hung up on forms: when
-// it no longer answers that either, hanging up was no answer to the form.
+// confirm asks a control once more where the server hung up on forms: when it
+// no longer answers that as it did, hanging up was no answer to the form.
 func (p *port) confirm(ctx context.Context, played []verdict.Exchange) {
 	hungUp := func(x verdict.Exchange) bool { return x.Outcome == verdict.Dropped && x.Stage != verdict.AtMove }
-	if !slices.ContainsFunc(played, hungUp) || p.facts.Local.IsZero() || p.pace.wait(ctx) != nil {
+	control := p.answered()
+	if !slices.ContainsFunc(played, hungUp) || control.Reply.IsZero() || p.pace.wait(ctx) != nil {
 		return
 	}
 	v, err := p.smtp.Open(ctx, &transcript.Transcript{})
 	if err == nil {
 		defer v.Close()
-		asked, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Control: verdict.KnownRecipient, Recipient: p.facts.Local.String()}})
-		if err == nil && asked[0].Reply.Positive() {
+		asked, err := v.Ask(ctx, p.controlSender(), []verdict.Asked{{Control: control.Control, Recipient: control.Recipient}})
+		if err == nil && asked[0].Reply.Code/100 == control.Reply.Code/100 {
 			return
 		}
 	}
@@ -526,6 +532,21 @@ func (p *port) confirm(ctx context.Context, played []verdict.Exchange) {
 			played[i].Outcome, played[i].Why = verdict.NotRun, "the server has stopped answering us"
 		}
 	}
+}
+
+// answered returns a control that was answered, one that was accepted before
+// others; its reply is zero when there is none.
+func (p *port) answered() verdict.Asked {
+	var one verdict.Asked
+	for _, a := range p.evidence.Asked {
+		if a.Reply.Positive() {
+			return a
+		}
+		if !a.Reply.IsZero() {
+			one = a
+		}
+	}
+	return one
 }
 
 func (p *port) progress(s Step, text string) {

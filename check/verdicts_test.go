@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,6 +160,18 @@ func TestVerdicts(t *testing.T) {
 		{name: "blocks us, and tells where to log in", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(554, "5.7.1", "Client host [192.0.2.66] blocked using bl.example; see https://bl.example/login to be delisted")}, want: verdict.Inconclusive},
 		{name: "lacks our name in the DNS", server: open.SMTP{Rule: always(says(550, "5.7.25", "PTR record not found for 192.0.2.66"))}, want: verdict.Inconclusive},
 		{name: "unwraps what it takes, and its filter takes the message for spam", server: open.SMTP{Rule: unwraps("ours.example", unknown), AtDot: mail.NewReply(554, "5.7.1", "Message rejected as spam")}, domain: true, want: verdict.Inconclusive, why: "what stood in the message"},
+		{name: "finds no route to our domain, and relays to others", server: open.SMTP{Rule: func(_ context.Context, a open.Asked) open.Answer {
+			if d := a.To.Address().Domain(); d.IsZero() || d.String() == "probe.example" {
+				return says(550, "", "Unrouteable address")
+			}
+			return relays(a)
+		}}, want: verdict.Accepts, also: sendsNothing},
+		{name: "finds no domain of ours, and relays to others", server: open.SMTP{Rule: func(_ context.Context, a open.Asked) open.Answer {
+			if d := a.To.Address().Domain(); d.IsZero() || d.String() == "probe.example" {
+				return says(550, "5.1.2", "domain not found")
+			}
+			return relays(a)
+		}}, want: verdict.Accepts, also: sendsNothing},
 		{name: "refuses our sender", server: open.SMTP{Rule: always(keeps), MustAuth: mail.NewReply(553, "5.1.8", "sender domain does not exist")}, want: verdict.Inconclusive, why: "sender"},
 		{name: "blocks us, and takes mail for its postmaster", server: open.SMTP{Rule: func(_ context.Context, a open.Asked) open.Answer {
 			if a.To.Address().Local() == "postmaster" {
@@ -193,6 +206,92 @@ func TestVerdicts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// sendsNothing reports whether no message was sent for a name that is a guess.
+func sendsNothing(j verdict.Judgement) bool { return !slices.ContainsFunc(j.Forms, sentInAGuessedName) }
+
+func sentInAGuessedName(f verdict.FormResult) bool {
+	named := func(mark string) bool { return f.Form.Sender.Uses(mark) || f.Form.Recipient.Uses(mark) }
+	return f.Outcome == verdict.Taken && (named("dom") || named("host"))
+}
+
+// A notice about a message goes to its sender: no message is sent in somebody
+// else's name where the server may return it.
+func TestNobodyElseGetsANotice(t *testing.T) {
+	somebodys := func(f verdict.FormResult) bool {
+		return f.Outcome == verdict.Taken && f.Envelope.RecipientParams == "NOTIFY=NEVER"
+	}
+	for _, c := range []struct {
+		name    string
+		unnamed bool
+		without []string
+		rule    open.Rule
+		sent    func(verdict.FormResult) bool
+		want    bool
+	}{
+		{"a guessed domain, and everything is kept", true, nil, always(keeps), sentInAGuessedName, false},
+		{"a guessed domain, and everything comes back", true, nil, always(returns), sentInAGuessedName, true},
+		{"a domain that is named, and everything is kept", false, nil, always(keeps), sentInAGuessedName, true},
+		{"DSN, and everything is kept", false, nil, always(keeps), somebodys, true},
+		{"no DSN, and everything is kept", false, []string{"DSN"}, always(keeps), somebodys, false},
+		{"no DSN, and all but a role's mail is refused", false, []string{"DSN"}, func(ctx context.Context, a open.Asked) open.Answer {
+			if strings.HasPrefix(a.From.String(), "<info@") {
+				return keeps
+			}
+			return mailboxes("ours.example", "postmaster")(ctx, a)
+		}, somebodys, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{unnamed: c.unnamed}
+				w.server = open.SMTP{Name: "mx.ours.example", Sink: w, Rule: c.rule, Limits: limits(), Without: c.without}
+				j, _ := w.audit(t, check.Options{Wait: 2 * time.Minute})
+				if got := slices.ContainsFunc(j.Forms, c.sent); got != c.want {
+					t.Errorf("sent %t, want %t\n%s", got, c.want, outcomes(j))
+				}
+			})
+		})
+	}
+}
+
+// A server that bans us in the middle hangs up on whatever we ask, a control
+// that it refused before among it: that is no answer to the forms.
+func TestBansUsInTheMiddle(t *testing.T) {
+	for _, users := range [][]string{nil, {"postmaster"}} {
+		synctest.Test(t, func(t *testing.T) {
+			w, asked := &world{}, new(atomic.Int64)
+			w.server = banning{open.SMTP{Name: "mx.ours.example", Sink: w, Rule: mailboxes("ours.example", users...), Limits: limits(), Without: []string{"PIPELINING"}}, asked}
+			j, _ := w.audit(t, check.Options{Wait: time.Minute})
+			if j.Verdict != verdict.Inconclusive {
+				t.Errorf("with the users %v: %s (%s), want inconclusive\n%s", users, j.Verdict, j.Why, outcomes(j))
+			}
+		})
+	}
+}
+
+// banning is a server that hangs up at every recipient after the fourteenth.
+type banning struct {
+	open.SMTP
+	asked *atomic.Int64
+}
+
+func (b banning) ServeConn(ctx context.Context, c net.Conn) error {
+	return b.SMTP.ServeConn(ctx, &bannedConn{c, b.asked})
+}
+
+type bannedConn struct {
+	net.Conn
+	asked *atomic.Int64
+}
+
+func (c *bannedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if k := strings.Count(string(p[:n]), "RCPT TO"); k > 0 && c.asked.Add(int64(k)) > 14 {
+		_ = c.Close()
+		return 0, io.EOF
+	}
+	return n, err
 }
 
 // Without a collector nothing is sent, so nothing is accepted.
