@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"postern/internal/sandbox"
 	"postern/internal/state"
@@ -62,5 +64,32 @@ func (p *place) founded(path string) error {
 	if err != nil || u == nil {
 		return err
 	}
-	return u.Own(path)
+	return found(path, u.Own)
+}
+
+// found makes a folder that is missing: in a folder of root's by own, which
+// gives it to the relay's user, and in anybody else's as its owner. There root
+// makes nothing: the owner could put a link in the way meanwhile, and root would
+// give away what that leads to.
+func found(path string, own func(path string) error) error {
+	above := filepath.Dir(path)
+	info, err := os.Stat(above)
+	for errors.Is(err, fs.ErrNotExist) {
+		above = filepath.Dir(above)
+		info, err = os.Stat(above)
+	}
+	if err != nil {
+		return err
+	}
+	uid := -1
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		uid = int(s.Uid)
+	}
+	if err := state.PlacedFor(path, uid); err != nil {
+		return &exit{code: exitIO, err: err}
+	}
+	if uid != 0 {
+		return asOwner(above, func() error { return os.MkdirAll(path, 0o700) })
+	}
+	return own(path)
 }

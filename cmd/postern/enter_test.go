@@ -88,6 +88,49 @@ func TestWhatRootMakesBelongsToTheFoldersOwner(t *testing.T) {
 	}
 }
 
+// A state folder that is missing is made by root in root's folders alone. In
+// somebody else's it is made by that one, so that a link there leads root
+// nowhere; in one that others may write it is not made.
+func TestStateFoldersThatAreMissing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	const owner = 12345
+	dir := passable(t)
+	theirs, open := filepath.Join(dir, "theirs"), filepath.Join(dir, "open")
+	if err := errors.Join(os.Mkdir(theirs, 0o755), os.Chown(theirs, owner, owner), os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, path string
+		byRoot     bool
+		uid        uint32 // whose it is then
+		refused    bool
+	}{
+		{"in root's", filepath.Join(dir, "a"), true, 0, false},
+		{"below what is missing too", filepath.Join(dir, "b", "c", "d"), true, 0, false},
+		{"in somebody's", filepath.Join(theirs, "a"), false, owner, false},
+		{"in somebody's, below what is missing too", filepath.Join(theirs, "b", "c"), false, owner, false},
+		{"where others may write", filepath.Join(open, "x", "y"), false, 0, true},
+	} {
+		byRoot := false
+		err := found(c.path, func(path string) error { byRoot = true; return os.MkdirAll(path, 0o700) })
+		if byRoot != c.byRoot || (err != nil) != c.refused {
+			t.Errorf("%s: by root %v, %v", c.name, byRoot, err)
+			continue
+		}
+		if c.refused {
+			continue
+		}
+		info, err := os.Stat(c.path)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		} else if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Uid != c.uid {
+			t.Errorf("%s: it belongs to %d, want %d", c.name, s.Uid, c.uid)
+		}
+	}
+}
+
 // passable is a folder of root's that others can pass through.
 func passable(t *testing.T) string {
 	t.Helper()

@@ -39,6 +39,10 @@ func Placed(dir string) error {
 	return judgeAbove(dir, owner(info))
 }
 
+// PlacedFor is Placed of a folder that is still to be made, by the user of id
+// uid.
+func PlacedFor(dir string, uid int) error { return judgeAbove(dir, uid) }
+
 // mostFaults are told of one folder; the cure is the same for all.
 const mostFaults = 5
 
