@@ -169,7 +169,8 @@ func FuzzWords(f *testing.F) {
 		if strings.Trim(sequence, alphabet) == "" {
 			known = sequence
 		}
-		lines := strings.SplitAfter(strings.ReplaceAll(strings.ReplaceAll(raw, "\r", ""), "\n", "\r\n"), "\r\n")
+		// What ends a session by itself, a bare CR and a NUL, has tests of its own.
+		lines := strings.SplitAfter(strings.NewReplacer("\r", "", "\x00", "", "\n", "\r\n").Replace(raw), "\r\n")
 		agree(t, known, int(step), func(i int) string {
 			var b strings.Builder
 			for j := range i % 4 {
