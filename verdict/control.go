@@ -84,7 +84,10 @@ func (e Evidence) demandsLogin() bool {
 // "Blocked; log in to be removed" is about our address, and "the sender is
 // unauthenticated" about our domain.
 func (e Evidence) wantsAuth(a Asked) bool {
-	if !a.Reply.Permanent() || saysAny(linked(a.Reply), blockWords) || saysAny(wordsOf(a.Reply), senderWords) {
+	// Postfix says "Sender address rejected" before any words of its rules at
+	// MAIL, and 530 is for logins alone (RFC 4954 section 6).
+	words := strings.ReplaceAll(wordsOf(a.Reply), "sender address rejected", "")
+	if !a.Reply.Permanent() || saysAny(linked(a.Reply), blockWords) || a.Reply.Code != 530 && saysAny(words, senderWords) {
 		return false
 	}
 	_, tls := e.Session.Extensions["STARTTLS"]

@@ -227,6 +227,8 @@ func TestJudge(t *testing.T) {
 		{"TLS is demanded, and could not be made", closedEvidence().control(mail.NewReply(530, "5.7.0", "Must issue a STARTTLS command first"), true).all(answered(Denied, mail.NewReply(530, "5.7.0", "Must issue a STARTTLS command first"))), Inconclusive},
 		{"the plainest form is refused for our address, from which the postmaster takes mail", closedEvidence().with("plain", answered(Denied, mail.NewReply(554, "5.7.1", "blocked using dnsbl.example"))), Inconclusive},
 		{"our sender refused", closedEvidence().control(mail.NewReply(553, "5.1.8", "domain of sender does not exist"), true), Inconclusive},
+		{"a login is demanded at MAIL, in Postfix's words", closedEvidence().control(mail.NewReply(530, "5.7.0", "<a@b.example>: Sender address rejected: Authentication required"), true).all(answered(Denied, mail.NewReply(530, "5.7.0", "<a@b.example>: Sender address rejected: Authentication required"))), Closed},
+		{"the same with another code", closedEvidence().control(mail.NewReply(550, "5.7.0", "<a@b.example>: Sender address rejected: Authentication required"), true).all(answered(Denied, mail.NewReply(550, "5.7.0", "<a@b.example>: Sender address rejected: Authentication required"))), Closed},
 		{"a login is demanded", closedEvidence().control(mail.NewReply(530, "5.7.0", "authentication required"), true).all(answered(Denied, mail.NewReply(530, "5.7.0", "authentication required"))), Closed},
 		{"the recipient's domain is what was refused", closedEvidence().with("plain", answered(Denied, mail.NewReply(550, "5.1.2", "host unknown"))), Inconclusive},
 		{"half of the battery never ran", closedEvidence().all(func(x *Exchange) {
