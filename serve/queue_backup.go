@@ -83,6 +83,11 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 // RestoreQueue puts a backup in the place of a state folder's queue. What was
 // there is moved beside it, and its path returned; "": nothing was.
 func RestoreQueue(ctx context.Context, folder *state.Folder, backup string, now time.Time) (old string, err error) {
@@ -92,6 +97,9 @@ func RestoreQueue(ctx context.Context, folder *state.Folder, backup string, now 
 	}
 	if isFolder(dir) {
 		old = dir + now.Format("-before-2006-01-02T15.04.05")
+		for n, name := 2, old; isThere(old); n++ { // another one within the second
+			old = fmt.Sprintf("%s-%d", name, n)
+		}
 		if err := os.Rename(dir, old); err != nil {
 			return "", err
 		}
